@@ -1,0 +1,137 @@
+"""The nouns that all of beamkd shares: drives, windows, batches, model outputs, metadata.
+
+Each is a frozen dataclass and a pytree. Symbols in shapes: F frames, W windows, B batch, L observed frames,
+J future slots, S = L + J network steps, M beams, D features.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from flax import struct
+
+Array = jax.Array
+
+OBSERVED = 8
+"""L: frames that a network sees; the last one is the current slot."""
+
+FUTURE = 3
+"""J: slots ahead of the current one whose beam is predicted too."""
+
+MISSING = -100
+"""Label of a slot without a measured beam, for instance past the end of a drive. Any negative label means this."""
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used: one line that names file, row or flag, what was expected, what was found.
+
+    Entry points print it and exit with status 2.
+    """
+
+
+@struct.dataclass
+class Drives:
+    """Frames of several drives. The frames of one drive stand together, in the order of time.
+
+    Attributes:
+      sensors: what was sensed in each frame, by name, [F, ...]. 'lidar': [F, 216] float32, range in metres of each
+        ray, static clutter removed, 0 where nothing moves.
+      power: [F, M] float32, receive power of each beam, linear, in a unit of the recording's own.
+      position: [F, 2] float32, metres from the base station: along broadside, and along the road, towards
+        increasing azimuth and beam number.
+      drive: [F] int32, number of the drive that a frame belongs to.
+      slot: [F] int32, time within the drive in slots, from 0. Has a gap where a bad frame was dropped.
+    """
+
+    sensors: Mapping[str, Array]
+    power: Array
+    position: Array
+    drive: Array
+    slot: Array
+
+    @property
+    def beam(self) -> Array:
+        """Best beam of each frame, [F] int32, from 0."""
+        return self.power.argmax(-1).astype("int32")
+
+
+@struct.dataclass
+class Windows:
+    """Windows over drives: rows of indices into frames that are stored once.
+
+    Attributes:
+      frames: the drives' F frames.
+      observed: [W, L] int32, the frames that are seen.
+      predicted: [W, J + 1] int32, the frames whose beam is asked for: the current slot's (the last that is seen) and
+        the J after it; negative where there is none.
+      drive: [W] int32, number of the window's drive.
+    """
+
+    frames: Drives
+    observed: Array
+    predicted: Array
+    drive: Array
+
+    def __len__(self) -> int:
+        """Number of windows, W."""
+        return self.observed.shape[0]
+
+
+@struct.dataclass
+class Rows:
+    """Some rows of a dataset, padded so that unequal selections stack.
+
+    Attributes:
+      index: [N] int32, row numbers; any where padded.
+      mask: [N] bool, False where padded.
+    """
+
+    index: Array
+    mask: Array
+
+
+@struct.dataclass
+class Batch:
+    """Windows with their frames gathered, as networks and losses take them.
+
+    Attributes:
+      sensors: what was sensed, by name, [B, L, ...], in the units of `Drives`.
+      labels: [B, J + 1] int32, best beams from 0; negative where missing.
+      power: [B, J + 1, M] float32, receive power of each beam, linear; zeros where missing.
+      mask: [B] bool, False for rows that only fill the batch.
+    """
+
+    sensors: Mapping[str, Array]
+    labels: Array
+    power: Array
+    mask: Array
+
+
+@struct.dataclass
+class Output:
+    """What a beam-tracking network returns.
+
+    Attributes:
+      logits: [B, S, M] float32, scores of the beams after each step; the last J + 1 steps are the predictions.
+      features: [B, D] float32, state of the recurrent layer after the last step.
+    """
+
+    logits: Array
+    features: Array
+
+
+Forward = Callable[[Any, Batch, Array | None], Output]
+"""A network as a function: forward(params, batch, key) -> Output. The key is dropout's; None: no dropout."""
+
+
+@struct.dataclass
+class Metadata:
+    """The summary of its features that a teacher's owner hands over with the teacher, in place of data.
+
+    Attributes:
+      mean: [D] float32, mean of the features over the owner's training windows.
+      variance: [D] float32, their unbiased variance.
+    """
+
+    mean: Array
+    variance: Array

@@ -1,0 +1,164 @@
+"""Windows over drives, their splits, and batches gathered from them."""
+
+from typing import Literal
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from beamkd.base import FUTURE, MISSING, OBSERVED, Array, Batch, Drives, InputError, Rows, Windows
+
+METRES_PER_UNIT = 10.0
+"""Networks take LiDAR ranges in units of 10 m."""
+
+FRACTIONS = {"random": (0.60, 0.15, 0.25), "inorder": (0.70, 0.15, 0.15)}
+"""Shares of the drives for training, validation and test, by the order in which drives are dealt out."""
+
+
+@struct.dataclass
+class Split:
+    """The rows of each part of a dataset."""
+
+    train: Rows
+    val: Rows
+    test: Rows
+
+
+def make_windows(drives: Drives, observed: int = OBSERVED, future: int = FUTURE) -> Windows:
+    """All windows over drives: one from each frame that `observed` − 1 consecutive slots of its drive follow.
+
+    Args:
+      drives: F frames.
+      observed: L, frames seen, the last of which is the current slot.
+      future: J, slots ahead whose beam is asked for too. Where the drive has ended, or a frame was dropped, there is
+        no label.
+
+    Returns:
+      W windows.
+
+    Raises:
+      InputError: no drive has `observed` consecutive slots.
+    """
+    if observed < 1 or future < 0:
+        raise InputError(f"windows: expected observed >= 1 and future >= 0, found {observed} and {future}")
+    drive, slot = np.asarray(drives.drive), np.asarray(drives.slot)
+    count = len(drive)
+    first = np.arange(max(count - observed + 1, 0))
+    last = first + observed - 1
+    first = first[(drive[first] == drive[last]) & (slot[last] - slot[first] == observed - 1)]
+    if len(first) == 0:
+        longest = int(np.unique(drive, return_counts=True)[1].max(initial=0))
+        raise InputError(
+            f"windows: expected a drive of {observed} frames in a row or more, found at most {longest}"
+        )
+    current = first + observed - 1
+    # Slots increase within a drive, so the frame of a later slot stands at most as many rows further on.
+    predicted = np.full((len(first), future + 1), -1)
+    for ahead in range(future + 1):
+        for row in (np.minimum(current + step, count - 1) for step in range(ahead + 1)):
+            there = (drive[row] == drive[current]) & (slot[row] == slot[current] + ahead)
+            predicted[there, ahead] = row[there]
+    return Windows(
+        frames=jax.tree.map(jnp.asarray, drives),
+        observed=jnp.asarray(first[:, None] + np.arange(observed), jnp.int32),
+        predicted=jnp.asarray(predicted, jnp.int32),
+        drive=jnp.asarray(drive[first], jnp.int32),
+    )
+
+
+def gather(windows: Windows, rows: Rows) -> Batch:
+    """Gather the frames, labels and powers of some windows.
+
+    Args:
+      windows: W windows.
+      rows: B of them.
+
+    Returns:
+      A batch; labels and powers of padded rows are missing.
+    """
+    predicted = windows.predicted[rows.index]
+    there = (predicted >= 0) & rows.mask[:, None]
+    power = jnp.where(there[..., None], windows.frames.power[predicted], 0)
+    return Batch(
+        sensors={
+            name: frames[windows.observed[rows.index]] for name, frames in windows.frames.sensors.items()
+        },
+        labels=jnp.where(there, power.argmax(-1), MISSING),
+        power=power,
+        mask=rows.mask,
+    )
+
+
+def lidar_input(batch: Batch) -> Array:
+    """What LiDAR networks take, from a batch: ranges in units of 10 m, [B, L, R]."""
+    return batch.sensors["lidar"] / METRES_PER_UNIT
+
+
+def lidar_batch(scans: Array, future: int = FUTURE) -> Batch:
+    """The inverse of `lidar_input`: a batch without labels from scans [B, L, R] in units of 10 m."""
+    chex.assert_rank(scans, 3)
+    count = scans.shape[0]
+    return Batch(
+        sensors={"lidar": scans * METRES_PER_UNIT},
+        labels=jnp.full((count, future + 1), MISSING),
+        power=jnp.zeros((count, future + 1, 0)),
+        mask=jnp.ones(count, bool),
+    )
+
+
+def select(batch: Batch, rows: Rows) -> Batch:
+    """Some rows of a batch, as a batch."""
+    chosen = jax.tree.map(lambda leaf: leaf[rows.index], batch)
+    return chosen.replace(mask=chosen.mask & rows.mask)
+
+
+def split_drives(
+    key: Array,
+    windows: Windows,
+    order: Literal["random", "inorder"] = "random",
+    fractions: tuple[float, float, float] | None = None,
+) -> Split:
+    """Deal the drives out for training, validation and test; all windows of a drive go to the same part.
+
+    Args:
+      key: orders the drives where `order` is 'random'.
+      windows: W windows.
+      order: 'random', or 'inorder' by number of the drive.
+      fractions: of the drives, for training, validation and test; the first two are rounded down. As in `FRACTIONS`
+        if not given.
+
+    Returns:
+      The rows of each part, unpadded.
+
+    Raises:
+      InputError: a part would have no drive, or the order is unknown.
+    """
+    if order not in FRACTIONS:
+        raise InputError(f"split: expected one of {', '.join(FRACTIONS)}, found {order}")
+    fractions = fractions or FRACTIONS[order]
+    if min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise InputError(f"split: expected three fractions that sum to 1, found {fractions}")
+    of_window = np.asarray(windows.drive)
+    drives = np.unique(of_window)
+    if order == "random":
+        drives = np.asarray(jax.random.permutation(key, drives))
+    train, val = (int(fraction * len(drives) + 1e-6) for fraction in fractions[:2])  # 0.6 * 5 is just under 3
+    parts = np.split(drives, [train, train + val])
+    if min(map(len, parts)) == 0:
+        raise InputError(
+            f"split: expected drives for training, validation and test, found {len(drives)} drives in all"
+        )
+    chosen = (np.flatnonzero(np.isin(of_window, part)) for part in parts)
+    return Split(*(Rows(jnp.asarray(rows, jnp.int32), jnp.ones(len(rows), bool)) for rows in chosen))
+
+
+def stack_splits(splits: list[Split]) -> Split:
+    """Stack the splits of several seeds along a new first axis, padded to the longest of each part."""
+
+    def stack(*parts: Array) -> Array:
+        longest = max(map(len, parts))
+        return jnp.stack([jnp.pad(part, (0, longest - len(part))) for part in parts])
+
+    return jax.tree.map(stack, *splits)

@@ -1,0 +1,137 @@
+"""Generators from a teacher: scans that look real to it, made without its data (arXiv 2509.19092)."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from beamkd.base import Array, Batch, Forward, InputError, Metadata, Rows
+from beamkd.losses import activation, combine, entropy, metadata
+from beamkd.training.batches import all_rows, in_batches
+from beamkd.training.evaluate import EVALUATION_BATCH
+from beamkd.training.fit import FitConfig, FitState, Task, fit
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneratorLoss:
+    """Weights of the terms of the generator's loss."""
+
+    metadata: float = 1.0
+    """Match the mean and variance of the teacher's features on its training data."""
+    activation: float = 0.0
+    """Excite features; of the first version of the paper."""
+    entropy: float = 0.0
+    """Balance the beams; likewise."""
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not 0 <= value < float("inf"):
+                raise InputError(f"{field.name}: expected a weight of 0 or more, found {value}")
+
+
+STEPS = FitConfig(epochs=500, patience=0)
+"""Generators train for a fixed number of steps; each counts as an epoch of one batch of fresh noise."""
+
+
+def summarize(
+    teacher: Forward, params: Any, data: Any, rows: Rows, take: Callable[[Any, Rows], Batch]
+) -> Metadata:
+    """What the owner of the data does: mean and unbiased variance of the teacher's features over training windows.
+
+    Args:
+      teacher: the network.
+      params: its weights.
+      data: what `take` takes.
+      rows: the training windows, N of them unpadded.
+      take: take(data, rows) -> batch.
+
+    Returns:
+      The metadata, two vectors [D].
+    """
+    batches = in_batches(rows, EVALUATION_BATCH)
+    features = jax.lax.map(lambda rows: teacher(params, take(data, rows), None).features, batches)
+    weights = batches.mask[..., None]
+    count = weights.sum()
+    mean = jnp.where(weights, features, 0).sum((0, 1)) / count
+    variance = jnp.where(weights, jnp.square(features - mean), 0).sum((0, 1)) / (count - 1)
+    return Metadata(mean=mean, variance=variance)
+
+
+def inversion_task(
+    teacher: Forward,
+    generator: nn.Module,
+    as_batch: Callable[[Array], Batch],
+    weights: GeneratorLoss = GeneratorLoss(),
+    config: FitConfig = STEPS,
+) -> Task:
+    """Train `generator` so that `teacher` takes what it makes for its own data.
+
+    Its data are a pair: the teacher's weights, which stay as they are, and its metadata. Each step draws
+    `config.batch_size` vectors of noise.
+
+    Args:
+      teacher: the network.
+      generator: maps noise [B, `generator.noise`] to what `as_batch` takes.
+      as_batch: makes a batch of that, for instance `beamkd.data.lidar_batch`.
+      weights: of the terms.
+      config: how.
+    """
+    objective = combine(
+        metadata=(weights.metadata, metadata),
+        activation=(weights.activation, activation),
+        entropy=(weights.entropy, entropy),
+    )
+
+    def step_loss(params, batch, key):
+        teacher_params, summary = batch
+        noise = jax.random.normal(key, (config.batch_size, generator.noise))
+        made = as_batch(generator.apply(params, noise))
+        output = teacher(teacher_params, made, None)
+        predictions = output.logits[:, -made.labels.shape[1] :]
+        return objective(
+            features=output.features, logits=predictions, mean=summary.mean, variance=summary.variance
+        )
+
+    return Task(step_loss, lambda data, rows: data, config)
+
+
+def generate(key: Array, generator: nn.Module, params: Any, count: int) -> Array:
+    """Let a generator make `count` examples from standard normal noise, [count, ...]."""
+    return generator.apply(params, jax.random.normal(key, (count, generator.noise)))
+
+
+def invert(
+    key: Array,
+    generator: nn.Module,
+    teacher: Forward,
+    teacher_params: Any,
+    summary: Metadata,
+    as_batch: Callable[[Array], Batch],
+    weights: GeneratorLoss = GeneratorLoss(),
+    config: FitConfig = STEPS,
+) -> FitState:
+    """Train a generator to invert a teacher; arguments as in `inversion_task`.
+
+    A pure function: `jax.vmap` over keys makes a population of generators.
+
+    Args:
+      key: for the initial weights and the noise.
+      generator: the module to train.
+      teacher: the network to invert.
+      teacher_params: its weights.
+      summary: its metadata.
+      as_batch: makes a batch of what the generator makes.
+      weights: of the terms of the loss.
+      config: how to train.
+
+    Returns:
+      The end of training; `.params` are the generator's weights.
+    """
+    init_key, fit_key = jax.random.split(key)
+    params = generator.init(init_key, jnp.zeros((1, generator.noise)))
+    task = inversion_task(teacher, generator, as_batch, weights, config)
+    return fit(task, fit_key, params, (teacher_params, summary), all_rows(config.batch_size))

@@ -1,0 +1,22 @@
+"""Losses as functions of arrays: per example where the mathematics is, of a batch where it is not."""
+
+from beamkd.losses.combine import Loss, WeightedLoss, combine
+from beamkd.losses.distillation import feature_matching, kl, mse
+from beamkd.losses.inversion import activation, entropy, metadata
+from beamkd.losses.reduce import masked_mean
+from beamkd.losses.supervised import cross_entropy, focal
+
+__all__ = [
+    "Loss",
+    "WeightedLoss",
+    "activation",
+    "combine",
+    "cross_entropy",
+    "entropy",
+    "feature_matching",
+    "focal",
+    "kl",
+    "masked_mean",
+    "metadata",
+    "mse",
+]

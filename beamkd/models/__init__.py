@@ -1,0 +1,21 @@
+"""Flax modules: beam-tracking networks, generators, and published weights."""
+
+from beamkd.models.generator import Generator
+from beamkd.models.layers import Conv1d, Gru, Linear, count_weights, encode_frames
+from beamkd.models.lidar import CnnGruTeacher, GruStudent, GruTeacher
+from beamkd.models.network import network
+from beamkd.models.published import load_published
+
+__all__ = [
+    "CnnGruTeacher",
+    "Conv1d",
+    "Generator",
+    "Gru",
+    "GruStudent",
+    "GruTeacher",
+    "Linear",
+    "count_weights",
+    "encode_frames",
+    "load_published",
+    "network",
+]

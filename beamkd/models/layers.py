@@ -1,0 +1,124 @@
+"""Layers that the beam-tracking networks are built from, with the initial weights that PyTorch gives them."""
+
+from collections.abc import Callable
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from beamkd.base import Array
+
+UNROLLED_STEPS = 16
+"""Recurrences up to this long are unrolled: a loop iteration costs XLA more than a small matrix product."""
+
+
+def uniform_fan_in(fan_in: int) -> Callable[..., Array]:
+    """Initialiser: uniform in ±1/√fan_in, PyTorch's default for linear, convolution and GRU weights and biases."""
+    bound = fan_in**-0.5
+
+    def init(key, shape, dtype=jnp.float32):
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+class Linear(nn.Module):
+    """Affine map of the last axis, [..., in] to [..., features]."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, inputs: Array) -> Array:
+        """Map `inputs` [..., in] to [..., features]."""
+        init = uniform_fan_in(inputs.shape[-1])
+        kernel = self.param("kernel", init, (inputs.shape[-1], self.features))
+        bias = self.param("bias", init, (self.features,))
+        return inputs @ kernel + bias
+
+
+class Conv1d(nn.Module):
+    """Valid convolution along the middle axis, [N, length, in] to [N, (length − width) // stride + 1, features].
+
+    Written as one matrix product of concatenated strided slices: XLA's own convolution is an order of magnitude slower
+    on a CPU, in its gradient above all, and turns into a grouped convolution under `vmap` over weights.
+    """
+
+    features: int
+    width: int = 5
+    stride: int = 2
+
+    @nn.compact
+    def __call__(self, inputs: Array) -> Array:
+        """Convolve `inputs` [N, length, in]."""
+        chex.assert_rank(inputs, 3)
+        span = inputs.shape[1] - self.width + 1
+        taps = [inputs[:, k : k + span : self.stride] for k in range(self.width)]
+        return Linear(self.features)(jnp.concatenate(taps, axis=-1))
+
+
+class Gru(nn.Module):
+    """Gated recurrent unit from a zero state, in the convention of cuDNN and PyTorch.
+
+    Gates are stacked in the order reset, update, new:
+    r, z = σ(W x + b + U h + c), n = tanh(W x + b + r · (U h + c)), h ← (1 − z) n + z h.
+    The product W x of all steps is one matrix product ahead of the recurrence.
+    """
+
+    hidden: int
+
+    @nn.compact
+    def __call__(self, inputs: Array) -> Array:
+        """Run over `inputs` [B, S, in]; return the states after each step, [B, S, hidden]."""
+        chex.assert_rank(inputs, 3)
+        batch, steps, width = inputs.shape
+        gates = 3 * self.hidden
+        init = uniform_fan_in(self.hidden)
+        input_kernel = self.param("input_kernel", init, (width, gates))
+        input_bias = self.param("input_bias", init, (gates,))
+        state_kernel = self.param("state_kernel", init, (self.hidden, gates))
+        state_bias = self.param("state_bias", init, (gates,))
+
+        def step(state, driven):
+            recurrent = state @ state_kernel + state_bias
+            r_in, z_in, n_in = jnp.split(driven, 3, axis=-1)
+            r_state, z_state, n_state = jnp.split(recurrent, 3, axis=-1)
+            reset, update = nn.sigmoid(r_in + r_state), nn.sigmoid(z_in + z_state)
+            new = jnp.tanh(n_in + reset * n_state)
+            state = (1 - update) * new + update * state
+            return state, state
+
+        driven = (inputs @ input_kernel + input_bias).swapaxes(0, 1)
+        start = jnp.zeros((batch, self.hidden), driven.dtype)
+        _, states = jax.lax.scan(step, start, driven, unroll=min(steps, UNROLLED_STEPS))
+        return states.swapaxes(0, 1)
+
+
+def encode_frames(encode: Callable[[Array], Array], frames: Array, blank: int) -> Array:
+    """Encode each frame of [B, L, ...], then append the code of an all-zero frame `blank` times.
+
+    The zero frames, one for each future slot, are the same for the whole batch and are encoded once.
+
+    Args:
+      encode: maps frames [N, ...] to codes [N, E].
+      frames: [B, L, ...].
+      blank: how many zero frames follow, J.
+
+    Returns:
+      Codes, [B, L + J, E].
+    """
+    batch, length, *shape = frames.shape
+    flat = frames.reshape(batch * length, *shape)
+    if blank:
+        flat = jnp.concatenate([flat, jnp.zeros((1, *shape), frames.dtype)])
+    codes = encode(flat)
+    seen = codes[: batch * length].reshape(batch, length, -1)
+    if not blank:
+        return seen
+    tail = jnp.broadcast_to(codes[-1], (batch, blank, codes.shape[-1]))
+    return jnp.concatenate([seen, tail], axis=1)
+
+
+def count_weights(params) -> int:
+    """Number of weights in a pytree of arrays."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,0 +1,82 @@
+"""LiDAR beam-tracking networks: two teachers and the student (arXiv 2509.19092; Jiang et al., IEEE WCL 2022).
+
+All take ranges in units of 10 m, [B, S, R], and return `Output(logits [B, S, M], features [B, D])`. The frames of
+future slots are all zero: either give all S frames, or the L observed ones with `future=J`, which encodes the zero
+frame once and gives the same result.
+"""
+
+import chex
+from flax import linen as nn
+
+from beamkd.base import Array, Output
+from beamkd.models.layers import Conv1d, Gru, Linear, encode_frames
+
+
+class _Tail(nn.Module):
+    """What the networks share behind their frame encoders: dropout, GRU, linear read-out of the beams."""
+
+    hidden: int
+    dropout: float
+    beams: int
+
+    @nn.compact
+    def __call__(self, codes: Array, train: bool) -> Output:
+        codes = nn.Dropout(self.dropout, deterministic=not train)(codes)
+        states = Gru(self.hidden)(codes)
+        return Output(logits=Linear(self.beams)(states), features=states[:, -1])
+
+
+class GruTeacher(nn.Module):
+    """Linear embedding of each scan, GRU, linear read-out (Jiang et al.)."""
+
+    embed: int = 64
+    hidden: int = 128
+    dropout: float = 0.3
+    beams: int = 64
+
+    @nn.compact
+    def __call__(self, scans: Array, future: int = 0, train: bool = False) -> Output:
+        """Predict beams.
+
+        Args:
+          scans: [B, S, R], or [B, L, R] with `future`; ranges in units of 10 m, 0 where nothing moves.
+          future: J, all-zero frames to append.
+          train: apply dropout, from the 'dropout' stream of random numbers.
+        """
+        chex.assert_rank(scans, 3)
+        codes = encode_frames(Linear(self.embed), scans, future)
+        return _Tail(self.hidden, self.dropout, self.beams)(codes, train)
+
+
+class GruStudent(GruTeacher):
+    """The same network made small: 8,096 weights for 216 rays and 64 beams."""
+
+    embed: int = 16
+    hidden: int = 24
+    dropout: float = 0.1
+
+
+class CnnGruTeacher(nn.Module):
+    """Two convolutions along the rays of each scan, linear embedding, GRU, linear read-out."""
+
+    channels: tuple[int, int] = (16, 32)
+    embed: int = 64
+    hidden: int = 128
+    dropout: float = 0.1
+    beams: int = 64
+
+    @nn.compact
+    def __call__(self, scans: Array, future: int = 0, train: bool = False) -> Output:
+        """Predict beams; arguments as in `GruTeacher`."""
+        chex.assert_rank(scans, 3)
+        convolutions = [Conv1d(channels) for channels in self.channels]
+        embedding = Linear(self.embed)
+
+        def encode(frames):
+            maps = frames[..., None]
+            for convolution in convolutions:
+                maps = nn.relu(convolution(maps))
+            return embedding(maps.reshape(maps.shape[0], -1))
+
+        codes = encode_frames(encode, scans, future)
+        return _Tail(self.hidden, self.dropout, self.beams)(codes, train)

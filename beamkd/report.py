@@ -1,0 +1,304 @@
+"""Tables and figures of a run, from the files in its folder: `python -m beamkd.report RUN` draws them again."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from rich.table import Table
+
+from beamkd.base import InputError
+
+matplotlib.use("Agg")
+
+METHODS = {
+    "teacher": "Teacher",
+    "scratch": "Student, real labels",
+    "kd": "Student, KD on real data",
+    "dfkd": "Student, data-free",
+}
+"""The networks in the order of tables and figures."""
+
+COLOURS = {"teacher": "#222222", "scratch": "#999999", "kd": "#1f77b4", "dfkd": "#d62728"}
+MARKERS = {"teacher": "s", "scratch": "^", "kd": "D", "dfkd": "o"}
+COLUMNS = {"top1": "Top-1", "top5": "Top-5", "dba": "DBA", "power_ratio": "Power"}
+"""Metrics of the summary, in percent, mean over slots."""
+
+FRAME_SECONDS = 0.111
+"""Time from frame to frame in DeepSense 6G."""
+
+
+def write(folder: Path) -> None:
+    """Write `report.md` and the figures of the run in `folder`.
+
+    Raises:
+      InputError: the folder lacks results, or they cannot be read.
+    """
+    results = _read_results(folder)
+    figures = {
+        "accuracy.png": "Accuracy by slot on the test split; bars: standard error over seeds.",
+        "generator.png": "Terms of the generator's loss over its training, by seed.",
+        "sequences.png": "Measured or simulated LiDAR sequences of the test split beside generated ones.",
+        "drive.png": "Receive power of the beams over one drive of the test split, with the best and the predicted beams.",
+    }
+    _save(folder / "accuracy.png", _draw_accuracy(results))
+    _save(folder / "generator.png", _draw_generator(_history(folder, "generator")))
+    with np.load(folder / "figures.npz", allow_pickle=False) as arrays:
+        _save(
+            folder / "sequences.png",
+            _draw_sequences(arrays["real"], arrays["generated"], results["data"]["source"]),
+        )
+        _save(folder / "drive.png", _draw_drive(arrays))
+    (folder / "report.md").write_text(_markdown(results, figures))
+
+
+def console_table(folder: Path) -> Table:
+    """The summary of the run in `folder` as a table for a terminal."""
+    header, *rows = _summary_rows(_read_results(folder))
+    table = Table(
+        title="Test split, percent, mean over slots (± standard error over seeds)", title_justify="left"
+    )
+    for index, name in enumerate(header):
+        table.add_column(name, justify="left" if index == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _read_results(folder: Path) -> dict[str, Any]:
+    path = folder / "results.json"
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: expected the results of a finished run, found no file") from None
+    except ValueError as error:
+        raise InputError(f"{path}: expected JSON, found {error}") from None
+
+
+def _history(folder: Path, phase: str) -> dict[str, np.ndarray]:
+    """What was logged of a phase by name, [epochs, members]."""
+    with open(folder / "metrics.jsonl") as file:
+        lines = [line for line in map(json.loads, file) if line["phase"] == phase]
+    names = [name for name in lines[0] if name not in ("phase", "epoch")]
+    return {name: np.array([line[name] for line in lines], float) for name in names}
+
+
+def _mean_and_error(rows: list[list[float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard error over seeds of [seeds, slots]; no error from a single seed."""
+    values = 100 * np.asarray(rows, float)
+    count = len(values)
+    error = values.std(0, ddof=1) / np.sqrt(count) if count > 1 else np.zeros(values.shape[1:])
+    return values.mean(0), error
+
+
+def _percent(rows: list[list[float]]) -> str:
+    """Mean over slots and seeds, with the standard error over seeds."""
+    mean, error = _mean_and_error(np.asarray(rows, float).mean(-1))
+    return f"{mean:.1f} ± {error:.1f}" if len(rows) > 1 else f"{mean:.1f}"
+
+
+def _methods(results: dict[str, Any]) -> list[str]:
+    return [name for name in METHODS if name in results["methods"]]
+
+
+def _summary_rows(results: dict[str, Any]) -> list[list[str]]:
+    models = results["models"]
+    rows = [["Network", "Weights", *COLUMNS.values(), "Epochs"]]
+    for name in _methods(results):
+        method = results["methods"][name]
+        weights = models["teacher" if name == "teacher" else "student"]["parameters"]
+        epochs = method.get("epochs")
+        ran = (
+            "-"
+            if epochs is None
+            else f"{min(epochs)}-{max(epochs)}"
+            if len(set(epochs)) > 1
+            else f"{epochs[0]}"
+        )
+        rows.append([METHODS[name], f"{weights:,}", *(_percent(method[key]) for key in COLUMNS), ran])
+    return rows
+
+
+def _slot_rows(results: dict[str, Any], metric: str) -> list[list[str]]:
+    slots = len(results["methods"]["teacher"][metric][0])
+    rows = [["Network", *_slot_names(slots)]]
+    for name in _methods(results):
+        mean, error = _mean_and_error(results["methods"][name][metric])
+        rows.append(
+            [
+                METHODS[name],
+                *(f"{m:.1f} ± {e:.1f}" if e else f"{m:.1f}" for m, e in zip(mean, error, strict=True)),
+            ]
+        )
+    return rows
+
+
+def _slot_names(slots: int) -> list[str]:
+    return ["now", *(f"+{ahead}" for ahead in range(1, slots))]
+
+
+def _markdown(results: dict[str, Any], figures: dict[str, str]) -> str:
+    data, config, seconds = results["data"], results["config"], results["seconds"]
+    source = (
+        "the built-in simulated street"
+        if data["source"] == "sim"
+        else f"DeepSense 6G Scenario {data['scenario']} ({config['lidar']} LiDAR)"
+    )
+    windows = ", ".join(
+        f"{count:,} {part} ({data['drives'][part]} drives)" for part, count in data["windows"].items()
+    )
+    models = [["Network", "Weights", "FLOPs a window"]]
+    models += [
+        [n.capitalize(), f"{m['parameters']:,}", f"{m['flops_per_window']:,.0f}"]
+        for n, m in results["models"].items()
+    ]
+    phases = [["Phase", "Seconds"], *([name, f"{value:.1f}"] for name, value in seconds["phases"].items())]
+    parts = [
+        "# Data-free knowledge distillation for beam tracking",
+        f"Data: {source}. Windows of the first seed: {windows}. Seeds: {config['seeds']}, from {config['seed']}.",
+        "The data-free student has seen generated sequences and the teacher's answers on them, nothing else: no real "
+        "window, label or validation score. All figures are on the test split.",
+        "## Summary",
+        "Percent, mean over slots; ± is the standard error over seeds. Power is the received power over the best beam's.",
+        _table(_summary_rows(results)),
+        *(
+            part
+            for key in ("top1", "top5")
+            for part in (f"## {COLUMNS[key]} by slot, percent", _table(_slot_rows(results, key)))
+        ),
+        *(part for name, text in figures.items() for part in (f"![{text}]({name})", text)),
+        "## Networks",
+        _table(models),
+        "## Time",
+        f"{seconds['total']:.1f} s in all, {seconds['compile']:.1f} s of these in compilation.",
+        _table(phases),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(rows: list[list[str]]) -> str:
+    """A Markdown table; the first row is the header, columns but the first are right-aligned."""
+    rule = ["---", *["---:"] * (len(rows[0]) - 1)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], rule, *rows[1:]])
+
+
+def _save(path: Path, figure: plt.Figure) -> None:
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _clean(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+
+
+def _draw_accuracy(results: dict[str, Any]) -> plt.Figure:
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+    names = _methods(results)
+    for axes, metric in zip(panels, ("top1", "top5"), strict=True):
+        for place, name in enumerate(names):
+            mean, error = _mean_and_error(results["methods"][name][metric])
+            slots = np.arange(len(mean)) + 0.06 * (
+                place - (len(names) - 1) / 2
+            )  # side by side: bars stay readable
+            style = {"color": COLOURS[name], "marker": MARKERS[name], "label": METHODS[name]}
+            axes.errorbar(slots, mean, error, capsize=2, linewidth=1.2, markersize=5, **style)
+        axes.set_xticks(range(len(mean)), ["current slot", *_slot_names(len(mean))[1:]])
+        axes.set_ylabel(f"{COLUMNS[metric]} accuracy, %")
+        axes.set_xlabel("slot predicted")
+        _clean(axes)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
+    return figure
+
+
+def _draw_generator(history: dict[str, np.ndarray]) -> plt.Figure:
+    terms = {
+        "metadata": "metadata\n(feature statistics)",
+        "activation": "activation\n(−mean |feature|)",
+        "entropy": "entropy\n(Σ p̄ log p̄, nats)",
+    }
+    figure, panels = plt.subplots(1, len(terms), figsize=(10, 3.2), layout="constrained")
+    for axes, (name, label) in zip(panels, terms.items(), strict=True):
+        values = history[name]
+        for member in values.T:
+            axes.plot(np.arange(1, len(values) + 1), member, linewidth=0.9, color="#1f77b4", alpha=0.6)
+        axes.set_title(label, fontsize=10)
+        axes.set_xlabel("generator step")
+        if (values > 0).all():
+            axes.set_yscale("log")
+        _clean(axes)
+    panels[0].set_ylabel("term of the loss, unweighted")
+    return figure
+
+
+def _draw_sequences(real: np.ndarray, generated: np.ndarray, source: str) -> plt.Figure:
+    count = min(len(real), len(generated))
+    figure, panels = plt.subplots(
+        2, count, figsize=(2.6 * count + 1, 5), sharex=True, sharey=True, layout="constrained"
+    )
+    kind = "simulated street" if source == "sim" else "folder"
+    far = float(max(real.max(), generated.max()))
+    for row, (name, sequences) in enumerate({f"from the {kind}": real, "generated": generated}.items()):
+        for column in range(count):
+            axes, scans = panels[row, column], sequences[column]
+            shown = np.ma.masked_equal(scans, 0)
+            image = axes.imshow(
+                shown.T,
+                aspect="auto",
+                origin="lower",
+                vmin=0,
+                vmax=far,
+                cmap="viridis_r",
+                extent=(0.5, len(scans) + 0.5, -65, 64.5),
+            )
+            axes.set_title(f"{name} {column + 1}", fontsize=9)
+        panels[row, 0].set_ylabel("bearing of the ray, degrees")
+    for axes in panels[1]:
+        axes.set_xlabel("frame")
+    figure.colorbar(image, ax=panels, label="range, m (white: nothing moves there)")
+    return figure
+
+
+def _draw_drive(arrays: Any) -> plt.Figure:
+    power = arrays["power"]
+    decibels = 10 * np.log10(power / power.max())
+    seconds = FRAME_SECONDS * np.arange(len(power))
+    figure, axes = plt.subplots(figsize=(9, 4.2), layout="constrained")
+    image = axes.pcolormesh(seconds, np.arange(power.shape[1]), decibels.T, cmap="Greys_r", shading="nearest")
+    axes.plot(
+        seconds, power.argmax(1), "o", color="#ffb000", markersize=7, label="best beam", fillstyle="none"
+    )
+    styles = {"teacher": ("s", "#00a0ff"), "dfkd": (".", "#ff2d2d")}
+    for name, (marker, colour) in styles.items():
+        axes.plot(
+            seconds,
+            arrays[f"beam_{name}"],
+            marker,
+            color=colour,
+            markersize=4,
+            label=f"predicted: {METHODS[name]}",
+        )
+    axes.set_xlabel("time since the first window's current slot, s")
+    axes.set_ylabel("beam")
+    figure.colorbar(image, ax=axes, label="receive power, dB under the strongest")
+    figure.legend(
+        loc="outside upper center",
+        ncols=3,
+        frameon=False,
+        title=f"Current slot, drive {int(arrays['drive'])} of the test split",
+    )
+    return figure
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m beamkd.report RUN_FOLDER")
+    try:
+        write(Path(sys.argv[1]))
+    except InputError as error:
+        print(f"report: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -1,0 +1,157 @@
+"""Simulated drives: traffic, then beam powers and a LiDAR scan in each frame, as one compiled program."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from beamkd.base import Array, Drives, InputError
+from beamkd.sim.arrays import steered_codebook
+from beamkd.sim.channel import beam_powers, channel
+from beamkd.sim.lidar import RAYS, Boxes, lidar_scan
+from beamkd.sim.paths import CARRIER, LIGHT, Paths, trace_paths
+from beamkd.sim.street import Street, Traffic, drive_traffic, smooth, smooth_draws
+
+CHUNK = 64
+"""Drives that are simulated at once: memory stays bounded and one compilation serves any number of drives."""
+
+SCAN = -RAYS
+"""[216] rad, azimuth of each entry of a scan: DeepSense's scanner counts its rays against its beams."""
+
+
+@struct.dataclass
+class SimulatedDrive:
+    """One drive, padded to T = max_frames.
+
+    Attributes:
+      lidar: [T, 216] float32, m.
+      power: [T, M] float32, linear, in units of a perfect beam's power at the middle of the lane.
+      traffic: where everything truly is, and how many frames are the drive's.
+    """
+
+    lidar: Array
+    power: Array
+    traffic: Traffic
+
+
+def simulate(key: Array, street: Street, drives: int) -> Drives:
+    """Drives along a street: LiDAR scans, beam powers and positions.
+
+    Drive i depends on the key and i alone, not on how many are asked for.
+
+    Args:
+      key: PRNG key.
+      street: the street.
+      drives: how many.
+
+    Returns:
+      The drives, numbered from 1, with sensors {'lidar': [F, 216] m}.
+
+    Raises:
+      InputError: drives < 1.
+    """
+    if drives < 1:
+        raise InputError(f"drives: expected at least 1, found {drives}")
+    pieces = []
+    for first in range(0, drives, CHUNK):
+        lidar, power, position, frames = map(np.asarray, _simulate_chunk(key, first, street))
+        frames = frames[: drives - first]
+        slot = np.arange(street.max_frames)
+        keep = slot < frames[:, None]  # [drives in this chunk, T]
+        number, slot = np.nonzero(keep)
+        arrays = [padded[: len(frames)][keep] for padded in (lidar, power, position)]
+        pieces.append((*arrays, first + 1 + number, slot))
+    lidar, power, position, number, slot = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
+    return Drives(
+        sensors={"lidar": jnp.asarray(lidar)},
+        power=jnp.asarray(power),
+        position=jnp.asarray(position),
+        drive=jnp.asarray(number, jnp.int32),
+        slot=jnp.asarray(slot, jnp.int32),
+    )
+
+
+@functools.partial(jax.jit, static_argnames="street")
+def _simulate_chunk(key: Array, first: int, street: Street) -> tuple[Array, Array, Array, Array]:
+    """CHUNK drives from number `first`, padded: LiDAR, power, recorded position, and the drives' lengths."""
+
+    def one(number):
+        drive = simulate_drive(jax.random.fold_in(key, number), street)
+        return drive.lidar, drive.power, drive.traffic.recorded, drive.traffic.frames
+
+    return jax.vmap(one)(first + jnp.arange(CHUNK))
+
+
+def simulate_drive(key: Array, street: Street) -> SimulatedDrive:
+    """One drive along a street; `jit` (street static) and `vmap` over keys as you like.
+
+    Args:
+      key: PRNG key.
+      street: the street.
+
+    Returns:
+      The drive, padded to `street.max_frames`.
+    """
+    traffic_key, fading_key, power_key, lidar_key = jax.random.split(key, 4)
+    traffic = drive_traffic(traffic_key, street)
+    others = jax.tree.map(lambda x: x[:, 1:], traffic.vehicles)
+    trace = jax.vmap(trace_paths, (0, 0, None, 0, None))
+    paths = trace(traffic.antenna, others, street.walls, traffic.velocity, traffic.other_velocity)
+    power = _measured_power(power_key, fading_key, paths, street)
+
+    keys = jax.random.split(lidar_key, street.max_frames)
+    lidar = jax.vmap(lambda k, boxes: _scan(k, boxes, street))(keys, traffic.vehicles)
+    return SimulatedDrive(lidar, power, traffic)
+
+
+def hardware_codebook(street: Street) -> Array:
+    """The codebook that the base station really radiates: steered beams, set in few bits and with errors.
+
+    Neighbouring beams then share many settings, and some are the best one over a wider sector than others.
+
+    Args:
+      street: the street, whose hardware this is.
+
+    Returns:
+      [M, N] complex64, rows of unit norm but for the gain ripple.
+    """
+    phase_key, gain_key = jax.random.split(jax.random.key(street.hardware_seed))
+    codebook = steered_codebook(street.beams, street.antennas, np.deg2rad(street.sector))
+    phase = jnp.angle(codebook)
+    if street.phase_bits:
+        setting = 2 * jnp.pi / 2**street.phase_bits
+        phase = setting * jnp.round(phase / setting)
+    phase = phase + jnp.deg2rad(street.phase_error) * jax.random.normal(phase_key, phase.shape)
+    gain = 10 ** (street.gain_ripple * jax.random.normal(gain_key, (street.beams, 1)) / 20)
+    return gain / jnp.sqrt(street.antennas) * jnp.exp(1j * phase)
+
+
+def _measured_power(power_key: Array, fading_key: Array, paths: Paths, street: Street) -> Array:
+    """[T, M] powers as the receiver reports them, of paths [T, P]."""
+    # In units of a perfect beam's power at the middle of the lane.
+    unit = street.antennas * (LIGHT / CARRIER / (4 * jnp.pi * street.lane)) ** 2
+    pattern = jnp.maximum(jnp.cos(paths.azimuth), 0.0) ** (street.element_exponent / 2)
+    paths = paths.replace(amplitude=paths.amplitude * pattern / jnp.sqrt(unit))
+    spacing = street.bandwidth / street.subcarriers
+    response = channel(paths, street.antennas, street.subcarriers, spacing)
+    fading = jax.random.normal(fading_key, (smooth_draws(street.max_frames, street.fading_slots),))
+    fading = street.fading * smooth(fading, street.max_frames, street.fading_slots)
+    signal = beam_powers(response, hardware_codebook(street)) * 10 ** (fading[:, None] / 10)
+    noise = street.measurement_noise * jax.random.normal(power_key, signal.shape)
+    return (signal + 10 ** (street.noise_floor / 10)) * 10 ** (noise / 10)
+
+
+def _scan(key: Array, vehicles: Boxes, street: Street) -> Array:
+    """[216] m, one scan of all vehicles."""
+    return lidar_scan(
+        key,
+        vehicles,
+        street.walls,
+        SCAN,
+        noise=street.range_noise,
+        dropout=street.dropout,
+        clutter=street.clutter,
+        max_range=street.max_range,
+    )

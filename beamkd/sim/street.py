@@ -1,0 +1,305 @@
+"""The street: what stands and drives in it, and the radio and LiDAR that look at it.
+
+Seen from above: the base station at the origin looks along x, across the road; the road runs along y. The
+served car drives towards +y, from beam 0 to the last beam.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from beamkd.base import Array, InputError
+from beamkd.sim.lidar import Boxes, Walls
+from beamkd.sim.materials import MATERIALS, permittivity
+
+
+@dataclasses.dataclass(frozen=True)
+class Building:
+    """A building front along the road.
+
+    Attributes:
+      distance: m from the base station, along broadside; negative is behind it.
+      start: m along the road.
+      end: m along the road.
+      material: a name in `MATERIALS`.
+    """
+
+    distance: float
+    start: float = -40.0
+    end: float = 40.0
+    material: str = "concrete"
+
+    def __post_init__(self):
+        if self.material not in MATERIALS:
+            raise InputError(
+                f"Building.material: expected one of {', '.join(MATERIALS)}, found {self.material!r}"
+            )
+        if not self.start < self.end:
+            raise InputError(f"Building.end: expected more than start {self.start} m, found {self.end} m")
+        if self.distance == 0:
+            raise InputError("Building.distance: expected other than 0 m, the base station's place, found 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class Street:
+    """A street with its traffic and sensors; the defaults give the statistics of DeepSense 6G Scenario 8.
+
+    Spreads are standard deviations. Slots are `slot_seconds` apart; speeds are metres a slot.
+
+    Attributes:
+      max_frames: frames that a drive is padded to, and its longest length.
+      min_frames: a drive's shortest length.
+      slot_seconds: s between frames.
+      lane: m, mean distance of the served car's antenna from the base station along broadside.
+      lane_spread: m, of that distance over drives.
+      wander: m, of lateral wander within a drive.
+      wander_slots: slots over which the wander keeps its direction.
+      start: m along the road, where the record starts.
+      end: m along the road, where it ends on average.
+      end_spread: m, of the end over drives.
+      speed: m a slot, median over drives, before the car slows down.
+      speed_spread: of the natural logarithm of the speed over drives.
+      slowing: share of its speed that the car has lost on average when it comes to `end`.
+      acceleration: of the natural logarithm of the speed, smooth changes within a drive.
+      acceleration_slots: slots over which an acceleration lasts.
+      car_length: m, of the served car.
+      car_width: m, of the served car.
+      antenna_spread: m, of the antenna's place along the car over drives.
+      gps_spread: m, error of the recorded position over drives, along and across the road.
+      others: vehicles besides the served car, which block, reflect, and are seen by the LiDAR.
+      other_lanes: m, distances of their lanes; the first is driven towards +y, the next towards -y, …
+      buildings: fronts that block, reflect, and hide what is behind them.
+      beams: M, beams of the codebook.
+      antennas: N, antennas of the base station, half a wavelength apart.
+      sector: degrees, half the width of the codebook's sector.
+      subcarriers: K over which a beam's power is averaged.
+      bandwidth: Hz that the subcarriers span.
+      element_exponent: e of an antenna's power pattern cos(azimuth)^e.
+      phase_bits: bits of a phase shifter's setting; 0 for exact settings.
+      phase_error: degrees, of each phase shifter's setting in each beam; drawn once for the base station.
+      gain_ripple: dB, of each beam's gain; drawn once for the base station.
+      hardware_seed: which base station: seeds the phase errors and the ripple.
+      noise_floor: dB over the power that a perfect beam receives from a car at `lane` on broadside.
+      measurement_noise: dB, of each power in each frame.
+      fading: dB, smooth changes of the signal, as from the car's antenna, over drives and within them.
+      fading_slots: slots over which the fading lasts.
+      range_noise: m, of a LiDAR range.
+      dropout: share of LiDAR returns that are lost.
+      clutter: share of the empty rays with a false return.
+      max_range: m, of the LiDAR.
+    """
+
+    max_frames: int = 64
+    min_frames: int = 12
+    slot_seconds: float = 0.111
+    lane: float = 9.7
+    lane_spread: float = 0.35
+    wander: float = 0.28
+    wander_slots: float = 12.0
+    start: float = -9.3
+    end: float = 8.2
+    end_spread: float = 0.8
+    speed: float = 0.405
+    speed_spread: float = 0.065
+    slowing: float = 0.47
+    acceleration: float = 0.11
+    acceleration_slots: float = 10.0
+    car_length: float = 4.6
+    car_width: float = 1.9
+    antenna_spread: float = 0.7
+    gps_spread: float = 0.3
+    others: int = 0
+    other_lanes: tuple[float, ...] = (6.3, 13.2)
+    buildings: tuple[Building, ...] = ()
+    beams: int = 64
+    antennas: int = 16
+    sector: float = 39.2
+    subcarriers: int = 1
+    bandwidth: float = 20e6
+    element_exponent: float = 3.5
+    phase_bits: int = 2
+    phase_error: float = 17.0
+    gain_ripple: float = 0.3
+    hardware_seed: int = 20
+    noise_floor: float = -5.5
+    measurement_noise: float = 0.1
+    fading: float = 1.2
+    fading_slots: float = 15.0
+    range_noise: float = 0.03
+    dropout: float = 0.05
+    clutter: float = 0.003
+    max_range: float = 60.0
+
+    def __post_init__(self):
+        for name in ("max_frames", "min_frames", "beams", "antennas", "subcarriers"):
+            _expect(self, name, "at least 1", lambda v: isinstance(v, int) and v >= 1)
+        _expect(self, "min_frames", f"at most max_frames {self.max_frames}", lambda v: v <= self.max_frames)
+        for name in ("others", "phase_bits"):
+            _expect(self, name, "at least 0", lambda v: isinstance(v, int) and v >= 0)
+        positive = ("slot_seconds", "lane", "speed", "car_length", "car_width", "bandwidth", "max_range")
+        for name in (*positive, "wander_slots", "acceleration_slots", "fading_slots"):
+            _expect(self, name, "more than 0", lambda v: v > 0)
+        spreads = ("lane_spread", "wander", "end_spread", "speed_spread", "acceleration", "antenna_spread")
+        noises = ("gps_spread", "phase_error", "gain_ripple", "measurement_noise", "fading", "range_noise")
+        for name in (*spreads, *noises, "element_exponent"):
+            _expect(self, name, "at least 0", lambda v: v >= 0)
+        for name in ("dropout", "clutter"):
+            _expect(self, name, "a share from 0 to 1", lambda v: 0 <= v <= 1)
+        _expect(self, "slowing", "a share from 0 to less than 1", lambda v: 0 <= v < 1)
+        _expect(self, "sector", "in (0, 90] degrees", lambda v: 0 < v <= 90)
+        _expect(self, "end", f"more than start {self.start} m", lambda v: v > self.start)
+        _expect(self, "buildings", "a tuple of Building", lambda v: isinstance(v, tuple))
+        _expect(self, "other_lanes", "a tuple of lanes", lambda v: isinstance(v, tuple) and len(v) > 0)
+        for name in ("start", "end", "noise_floor"):
+            _expect(self, name, "a finite number", math.isfinite)
+
+    @property
+    def walls(self) -> Walls:
+        """The building fronts."""
+        ends = [[(b.distance, b.start), (b.distance, b.end)] for b in self.buildings]
+        ends = np.array(ends, np.float32).reshape(-1, 2, 2)
+        eta = np.array([permittivity(b.material) for b in self.buildings], np.complex64)
+        return Walls(jnp.asarray(ends[:, 0]), jnp.asarray(ends[:, 1]), jnp.asarray(eta))
+
+
+@struct.dataclass
+class Traffic:
+    """One drive along the street, T = max_frames slots.
+
+    Attributes:
+      frames: [] int32, how many of the T slots belong to the drive: the first ones.
+      antenna: [T, 2] m, where the served car's antenna is.
+      velocity: [T, 2] m/s, of the served car.
+      recorded: [T, 2] m, where its GPS says it is.
+      vehicles: T times 1 + `others` boxes, the served car first.
+      other_velocity: [others, 2] m/s.
+    """
+
+    frames: Array
+    antenna: Array
+    velocity: Array
+    recorded: Array
+    vehicles: Boxes
+    other_velocity: Array
+
+
+def drive_traffic(key: Array, street: Street) -> Traffic:
+    """The served car's way along the street in one drive, and the other vehicles'.
+
+    Args:
+      key: PRNG key.
+      street: the street.
+
+    Returns:
+      Where everything is in each slot.
+    """
+    normal_key, others_key = jax.random.split(key)
+    slots = street.max_frames
+    count = [6, smooth_draws(slots, street.acceleration_slots), smooth_draws(slots, street.wander_slots)]
+    # One draw for all: each separate one adds to the time of compilation.
+    drive, changes, wander = jnp.split(jax.random.normal(normal_key, (sum(count),)), np.cumsum(count)[:2])
+    lane_normal, end_normal, speed_normal, place_normal = drive[:4]
+    gps = street.gps_spread * drive[4:]
+
+    changes = street.acceleration * smooth(changes, slots, street.acceleration_slots)
+    pace = street.speed * jnp.exp(street.speed_spread * speed_normal + changes)
+    # The record starts and ends where the GPS says so.
+    along = street.start - gps[1] + _travel(pace, street)
+    across = street.lane + street.lane_spread * lane_normal
+    across = across + street.wander * smooth(wander, slots, street.wander_slots)
+    antenna = jnp.stack([across, along], -1)
+    recorded = antenna + gps
+
+    end = street.end + street.end_spread * jnp.clip(end_normal, -2.5, 2.5)
+    frames = jnp.clip((recorded[:, 1] <= end).sum(), street.min_frames, slots)
+    step = jnp.gradient(antenna, axis=0)
+    heading = jnp.arctan2(step[:, 1], step[:, 0])
+    place = street.antenna_spread * jnp.clip(place_normal, -2.5, 2.5)
+    centre = antenna + place * jnp.stack([jnp.cos(heading), jnp.sin(heading)], -1)
+    size = jnp.array([street.car_length, street.car_width])
+    others, other_velocity = _other_vehicles(others_key, street)
+    return Traffic(
+        frames=frames.astype(jnp.int32),
+        antenna=antenna,
+        velocity=step / street.slot_seconds,
+        recorded=recorded,
+        vehicles=Boxes(
+            jnp.concatenate([centre[:, None], others.centre], 1),
+            jnp.concatenate([jnp.broadcast_to(size, (slots, 1, 2)), others.size], 1),
+            jnp.concatenate([heading[:, None], others.heading], 1),
+        ),
+        other_velocity=other_velocity,
+    )
+
+
+def smooth(white: Array, slots: int, lasting: float) -> Array:
+    """A smooth random course of unit variance: white noise under a Gaussian window of width `lasting` slots.
+
+    Args:
+      white: [smooth_draws(slots, lasting)] float, independent normal draws.
+      slots: T.
+      lasting: slots.
+
+    Returns:
+      [T] float.
+    """
+    reach = math.ceil(2 * lasting)
+    window = np.exp(-((np.arange(-reach, reach + 1) / lasting) ** 2))
+    band = np.zeros((slots, slots + 2 * reach), np.float32)
+    for slot in range(slots):
+        band[slot, slot : slot + 2 * reach + 1] = window / np.sqrt((window**2).sum())
+    return band @ white
+
+
+def smooth_draws(slots: int, lasting: float) -> int:
+    """How many draws `smooth` takes."""
+    return slots + 2 * math.ceil(2 * lasting)
+
+
+def _travel(pace: Array, street: Street) -> Array:
+    """Way from the start [T] m, at a pace [T] m a slot that falls along the way as `slowing` says."""
+    # At a share s of the way the speed is pace (1 - slowing s^4): full speed over the first half, then the
+    # car slows down, as was measured.
+    way = street.end - street.start
+
+    def step(travelled, speed):
+        share = jnp.clip(travelled / way, 0.0, 1.2)
+        return travelled + speed * (1 - street.slowing * share**4), travelled
+
+    return jax.lax.scan(step, 0.0, pace)[1]
+
+
+def _other_vehicles(key: Array, street: Street) -> tuple[Boxes, Array]:
+    """`others` vehicles at constant speeds, [T, others] boxes and [others, 2] m/s."""
+    count, slots = street.others, street.max_frames
+    speed_draw, lane_draw, place, time, big = jax.random.uniform(key, (5, count))
+    number = np.arange(count) % len(street.other_lanes)
+    lane = jnp.array([street.other_lanes[i] for i in number]).reshape(count)
+    sign = jnp.where(number % 2 == 0, 1.0, -1.0)
+    speed = sign * street.speed * (0.6 + speed_draw)
+    across = lane + street.lane_spread * (2 * lane_draw - 1)
+    # Somewhere within the field of view at some time of the drive, so that most are seen.
+    place = street.start + (street.end - street.start) * place
+    along = place + speed * (jnp.arange(slots)[:, None] - 0.75 * slots * time)
+    # From a small car to a van: 3.8 x 1.7 m to 6.0 x 2.2 m.
+    size = jnp.stack([3.8 + 2.2 * big, 1.7 + 0.5 * big], -1)
+    boxes = Boxes(
+        jnp.stack([jnp.broadcast_to(across, along.shape), along], -1),
+        jnp.broadcast_to(size, (slots, count, 2)),
+        jnp.broadcast_to(sign * jnp.pi / 2, (slots, count)),
+    )
+    return boxes, jnp.stack([jnp.zeros(count), speed / street.slot_seconds], -1)
+
+
+def _expect(street: Street, name: str, expected: str, holds) -> None:
+    value = getattr(street, name)
+    try:
+        good = holds(value)
+    except TypeError:  # of another type altogether
+        good = False
+    if not good:
+        raise InputError(f"Street.{name}: expected {expected}, found {value!r}")

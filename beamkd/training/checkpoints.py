@@ -1,0 +1,80 @@
+"""States of training kept on disk by Orbax, with a checksum, and read back bit for bit."""
+
+import shutil
+import zlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from beamkd.base import InputError
+
+
+def save(folder: Path, name: str, state: Any) -> None:
+    """Keep `state` as the one checkpoint of that name; the one before is there until this one is complete.
+
+    Args:
+      folder: where checkpoints are.
+      name: of the phase of a run.
+      state: a pytree of arrays.
+    """
+    target, spare = folder.absolute() / name, folder.absolute() / f"{name}.before"
+    state = jax.tree.map(np.asarray, state)
+    writing = folder.absolute() / f"{name}.writing"
+    for leftover in (writing, spare):
+        shutil.rmtree(leftover, ignore_errors=True)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(writing, {"state": state, "checksum": _checksum(state)})
+    if target.exists():
+        target.rename(spare)
+    writing.rename(target)
+    shutil.rmtree(spare, ignore_errors=True)
+
+
+def restore(folder: Path, name: str, like: Any) -> Any | None:
+    """Read the checkpoint of that name.
+
+    Args:
+      folder: where checkpoints are.
+      name: of the phase.
+      like: a pytree of arrays, or of their shapes, as it was saved.
+
+    Returns:
+      The state, or None if there is none.
+
+    Raises:
+      InputError: the checkpoint is damaged or of another shape.
+    """
+    target, spare = folder.absolute() / name, folder.absolute() / f"{name}.before"
+    if not target.exists() and spare.exists():  # stopped between the two renames
+        spare.rename(target)
+    if not target.exists():
+        return None
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like)
+    like = {"state": like, "checksum": jax.ShapeDtypeStruct((), np.uint32)}
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            found = checkpointer.restore(target, like)
+    except Exception as error:  # Orbax and TensorStore raise errors of many kinds
+        raise InputError(
+            f"{target}: expected a complete checkpoint of this run, found {_first_line(error)}"
+        ) from error
+    if _checksum(found["state"]) != found["checksum"]:
+        raise InputError(
+            f"{target}: expected the weights that were saved, found others (damaged; remove the folder)"
+        )
+    return found["state"]
+
+
+def _checksum(state: Any) -> np.uint32:
+    value = 0
+    for leaf in jax.tree.leaves(state):
+        value = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), value)
+    return np.uint32(value)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]

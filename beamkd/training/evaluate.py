@@ -1,0 +1,70 @@
+"""Evaluation of a network, and what it costs."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from beamkd.base import Array, Batch, Forward, Rows
+from beamkd.training.batches import in_batches
+from beamkd.training.metrics import dba, power_loss_db, power_ratio, top_k
+
+EVALUATION_BATCH = 512
+"""Rows at a time: enough to keep a device busy, few enough to fit it."""
+
+SWEEPS = (3, 5)
+"""Numbers of beams swept whose received power is reported, besides the single best."""
+
+
+def predict(
+    forward: Forward, params: Any, data: Any, rows: Rows, take: Callable[[Any, Rows], Batch]
+) -> tuple[Array, Batch]:
+    """Run a network over many rows, without dropout.
+
+    Args:
+      forward: the network.
+      params: its weights.
+      data: what `take` takes.
+      rows: N rows.
+      take: take(data, rows) -> batch.
+
+    Returns:
+      Logits of the predicted slots, [N', J + 1, M], and the batch with [N'] rows: N, padded to whole batches, and
+      without its sensors.
+    """
+
+    def run(rows):
+        batch = take(data, rows)
+        slots = batch.labels.shape[1]
+        return forward(params, batch, None).logits[:, -slots:], batch.replace(sensors={})
+
+    results = jax.lax.map(run, in_batches(rows, EVALUATION_BATCH))
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), results)
+
+
+def evaluate(
+    forward: Forward, params: Any, data: Any, rows: Rows, take: Callable[[Any, Rows], Batch]
+) -> dict[str, Array]:
+    """All metrics over some rows, by name, each [J + 1]; arguments as in `predict`."""
+    logits, batch = predict(forward, params, data, rows, take)
+    accuracies = {f"top{k}": top_k(logits, batch.labels, k) for k in (1, 2, 3, 5)}
+    sweeps = {f"power_ratio_top{k}": power_ratio(logits, batch.power, k) for k in SWEEPS}
+    return {
+        **accuracies,
+        "dba": dba(logits, batch.labels),
+        "power_ratio": power_ratio(logits, batch.power),
+        "power_loss_db": power_loss_db(logits, batch.power),
+        **sweeps,
+    }
+
+
+def flops(function: Callable, *args: Any) -> float:
+    """Floating-point operations of one call of `function`, by XLA's count before it optimises.
+
+    Loops count once: recurrences are counted in full because they are unrolled.
+
+    Args:
+      function: any that JAX can trace.
+      *args: arrays or their shapes (`jax.ShapeDtypeStruct`).
+    """
+    return float(jax.jit(function).lower(*args).cost_analysis()["flops"])

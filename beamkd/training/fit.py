@@ -1,0 +1,205 @@
+"""Training as a pure function: a loop over epochs, each a scan over batches, in one compiled program.
+
+`fit` and its parts take one member (a seed, a generator, a node); `jax.vmap` makes many. Early stopping then is a mask:
+the loop goes on until all members have stopped, and those that have keep their state.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from beamkd.base import Array, InputError, Rows
+from beamkd.training.batches import in_batches, shuffled
+
+Params = Any
+Data = Any
+StepLoss = Callable[[Params, Any, Array | None], tuple[Array, dict[str, Array]]]
+"""loss(params, batch, key) -> (a scalar, its parts by name). Without a key: no dropout, as validation wants it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FitConfig:
+    """How to train: Adam with L2 in the gradient (not decoupled), cosine over the epochs, early stopping."""
+
+    epochs: int = 100
+    """At most this many."""
+    batch_size: int = 64
+    patience: int = 10
+    """Epochs without a better validation loss after which training stops; 0: never."""
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 1e-6
+    """Reached by the cosine after `epochs`."""
+    l2: float = 1e-4
+    """Times the weights, added to the gradient."""
+    clip: float = 1.0
+    """Greatest global norm of the gradient; 0: no limit."""
+
+    def __post_init__(self):
+        for name, least in {"epochs": 1, "batch_size": 1, "patience": 0, "l2": 0, "clip": 0}.items():
+            if getattr(self, name) < least:
+                raise InputError(f"{name}: expected {least} or more, found {getattr(self, name)}")
+        if not self.learning_rate >= self.final_learning_rate >= 0 or self.learning_rate == 0:
+            found = f"{self.learning_rate} and {self.final_learning_rate}"
+            raise InputError(
+                f"learning_rate: expected more than 0 and no less than final_learning_rate, found {found}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is trained, apart from arrays.
+
+    Attributes:
+      loss: of a batch; see `StepLoss`.
+      take: take(data, rows) -> the batch that `loss` gets.
+      config: how.
+    """
+
+    loss: StepLoss
+    take: Callable[[Data, Rows], Any]
+    config: FitConfig = FitConfig()
+
+
+@struct.dataclass
+class FitState:
+    """Training after some epochs; all that a checkpoint needs.
+
+    Attributes:
+      params: the weights now.
+      moments: the optimizer's state.
+      best: the weights of the epoch with the least validation loss; without validation, the last ones.
+      score: that loss, float32.
+      best_epoch: that epoch, int32, from 1.
+      epoch: epochs done, int32.
+      history: mean of the loss ('loss'), of its parts by name and the validation loss ('val') in each epoch, [epochs];
+        NaN from where training stopped.
+    """
+
+    params: Params
+    moments: Any
+    best: Params
+    score: Array
+    best_epoch: Array
+    epoch: Array
+    history: dict[str, Array]
+
+
+def start(task: Task, params: Params, data: Data, train: Rows) -> FitState:
+    """State before the first epoch; `data` and `train` only tell the shapes."""
+    batch = jax.tree.map(lambda leaf: leaf[: task.config.batch_size], train)
+
+    def terms(params, data, rows, key):
+        return task.loss(params, task.take(data, rows), key)[1]
+
+    names = jax.eval_shape(terms, params, data, batch, jax.random.key(0))
+    return FitState(
+        params=params,
+        moments=_optimizer(task.config).init(params),
+        best=params,
+        score=jnp.float32(jnp.inf),
+        best_epoch=jnp.int32(0),
+        epoch=jnp.int32(0),
+        history={name: jnp.full(task.config.epochs, jnp.nan) for name in ["loss", "val", *names]},
+    )
+
+
+def advance(
+    task: Task, state: FitState, key: Array, data: Data, train: Rows, val: Rows | None, until: int | Array
+) -> FitState:
+    """Train until epoch `until`, or to the end if that comes first.
+
+    Args:
+      task: what and how, static.
+      state: from `start` or `advance`.
+      key: of the whole training, the same in every call; each epoch derives its own.
+      data: whatever `task.take` takes; arrays here, rather than captured by the loss.
+      train: the rows to train on, shuffled each epoch. Padded ones have no effect, nor have batches of padding alone.
+      val: the rows whose mean loss chooses the best epoch and stops early; None to do without.
+      until: epoch, may be traced.
+
+    Returns:
+      The state then.
+    """
+
+    def going(state):
+        return (state.epoch < until) & ~stopped(task.config, state)
+
+    return jax.lax.while_loop(going, lambda state: _epoch(task, state, key, data, train, val), state)
+
+
+def stopped(config: FitConfig, state: FitState) -> Array:
+    """Whether training has ended, of one member or of several stacked."""
+    out_of_patience = (state.epoch - state.best_epoch >= config.patience) & (config.patience > 0)
+    return (state.epoch >= config.epochs) | out_of_patience
+
+
+def fit(task: Task, key: Array, params: Params, data: Data, train: Rows, val: Rows | None = None) -> FitState:
+    """Train from `params` to the end; arguments as in `advance`. `.best` of the result are the weights to use."""
+    return advance(task, start(task, params, data, train), key, data, train, val, task.config.epochs)
+
+
+def _epoch(task: Task, state: FitState, key: Array, data: Data, train: Rows, val: Rows | None) -> FitState:
+    config = task.config
+    optimizer = _optimizer(config)
+    rate = _learning_rate(config, state.epoch)
+    order_key, steps_key = jax.random.split(jax.random.fold_in(key, state.epoch))
+    batches = in_batches(shuffled(order_key, train), config.batch_size)
+
+    def step(carry, inputs):
+        params, moments = carry
+        rows, step_key = inputs
+        batch = task.take(data, rows)
+        (loss, parts), gradient = jax.value_and_grad(task.loss, has_aux=True)(params, batch, step_key)
+        direction, moments = optimizer.update(gradient, moments, params)
+        params = jax.tree.map(lambda weight, update: weight - rate * update, params, direction)
+        return _where(rows.mask.any(), (params, moments), carry), {"loss": loss, **parts}
+
+    steps = batches.index.shape[0]
+    carry = (state.params, state.moments)
+    (params, moments), terms = jax.lax.scan(step, carry, (batches, jax.random.split(steps_key, steps)))
+    terms = {name: _mean(values, batches.mask) for name, values in terms.items()}
+    epoch = state.epoch + 1
+    if val is None:
+        best, score, best_epoch = params, terms["loss"], epoch
+        terms["val"] = jnp.nan
+    else:
+        terms["val"] = _validate(task, params, data, val)
+        better = terms["val"] < state.score
+        best, score, best_epoch = _where(
+            better, (params, terms["val"], epoch), (state.best, state.score, state.best_epoch)
+        )
+    history = {name: state.history[name].at[state.epoch].set(value) for name, value in terms.items()}
+    return FitState(params, moments, best, score, best_epoch, epoch, history)
+
+
+def _validate(task: Task, params: Params, data: Data, val: Rows) -> Array:
+    """Mean loss over the rows of `val`, without dropout."""
+    batches = in_batches(val, 4 * task.config.batch_size)  # no gradients to keep: larger batches, fewer steps
+    losses = jax.lax.map(lambda rows: task.loss(params, task.take(data, rows), None)[0], batches)
+    return _mean(losses, batches.mask)
+
+
+def _optimizer(config: FitConfig) -> optax.GradientTransformation:
+    """Adam without its learning rate: this follows the epochs, and is applied with the step."""
+    clip = optax.clip_by_global_norm(config.clip) if config.clip else optax.identity()
+    return optax.chain(clip, optax.add_decayed_weights(config.l2), optax.scale_by_adam())
+
+
+def _learning_rate(config: FitConfig, epoch: Array) -> Array:
+    floor = config.final_learning_rate / config.learning_rate
+    return optax.cosine_decay_schedule(config.learning_rate, config.epochs, floor)(epoch)
+
+
+def _mean(values: Array, mask: Array) -> Array:
+    """Mean of each batch's value, [steps], weighted by how many rows it has."""
+    counts = mask.sum(-1)
+    return jnp.where(counts > 0, values * counts, 0).sum() / jnp.maximum(counts.sum(), 1)
+
+
+def _where(condition: Array, yes: Any, no: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

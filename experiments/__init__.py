@@ -1,0 +1,1 @@
+"""Entry points, one a study: `python -m experiments.NAME --help`."""

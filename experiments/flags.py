@@ -1,0 +1,127 @@
+"""Flags that all experiments share, how they are parsed, and the data that they name."""
+
+import contextlib
+import dataclasses
+import io
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import jax
+import tyro
+
+from beamkd.base import Drives, InputError
+from beamkd.data import read_deepsense
+from beamkd.sim import Street, simulate
+
+SIMULATED_DRIVES = 83
+"""As many as Scenario 8 has."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """Flags of every experiment."""
+
+    source: Literal["sim", "deepsense"] = "sim"
+    """Where the data come from: the built-in street, or a DeepSense 6G folder."""
+    data_dir: Path | None = None
+    """The folder, for `--source deepsense`."""
+    scenario: int = 8
+    """Number of the DeepSense scenario."""
+    lidar: Literal["measured", "raycast"] = "measured"
+    """Scans of the folder, or scans simulated along its measured positions."""
+    skip_bad: bool = False
+    """Drop frames whose files are bad, and the windows over them, instead of stopping."""
+    drives: int = SIMULATED_DRIVES
+    """Drives to simulate, for `--source sim`."""
+    street: Street = Street()
+    """The simulated street."""
+    split: Literal["random", "inorder"] = "random"
+    """How drives are dealt out: 60/15/25 % at random, or 70/15/15 % in the order of recording."""
+    seeds: int = 3
+    """How many seeds: each draws split, weights, batches and noise."""
+    seed: int = 0
+    """The first seed. The simulated street is drawn from it, too."""
+    out: Path | None = None
+    """Folder of the run; runs/NAME if not given."""
+    quick: bool = False
+    """A small run of under a minute, for trying."""
+    devices: int | None = None
+    """Devices to use; all if not given."""
+    resume: bool = False
+    """Go on with the run in `--out` where it was stopped."""
+
+    def __post_init__(self):
+        for name, least in {"scenario": 1, "drives": 1, "seeds": 1, "seed": 0}.items():
+            if getattr(self, name) < least:
+                raise InputError(f"--{name}: expected {least} or more, found {getattr(self, name)}")
+        if self.seed + self.seeds > 2**31:
+            raise InputError(f"--seed: expected less than {2**31 - self.seeds}, found {self.seed}")
+        if self.devices is not None and not 1 <= self.devices <= jax.device_count():
+            raise InputError(f"--devices: expected 1 to {jax.device_count()}, found {self.devices}")
+        if self.source == "deepsense" and self.data_dir is None:
+            raise InputError("--data-dir: expected a folder with --source deepsense, found none")
+        if self.source == "sim" and self.data_dir is not None:
+            raise InputError(f"--data-dir: expected none with --source sim, found {self.data_dir}")
+        if self.source == "sim" and self.lidar != "measured":
+            raise InputError(f"--lidar: expected it with --source deepsense only, found {self.lidar}")
+
+
+Config = TypeVar("Config", bound=Flags)
+
+
+def main(
+    name: str, config_type: type[Config], run: Callable[[Config], Any], arguments: list[str] | None = None
+) -> None:
+    """Parse the flags and run an experiment; bad input is one line on standard error and exit status 2.
+
+    Args:
+      name: of the experiment's module.
+      config_type: its flags.
+      run: the experiment.
+      arguments: those of the command line if not given.
+    """
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax warns of layouts that we do not use
+    _cache_compilation()
+    try:
+        run(_parse(name, config_type, arguments))
+    except InputError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def _parse(name: str, config_type: type[Config], arguments: list[str] | None) -> Config:
+    """Flags as `config_type`; tyro's boxes around errors become one line."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(config_type, prog=f"python -m experiments.{name}", args=arguments)
+    except SystemExit as stop:
+        if stop.code != 2:
+            raise
+        lines = [line.strip("│ ") for line in said.getvalue().splitlines()[1:]]
+        message = " ".join(lines[: next((i for i, line in enumerate(lines) if line.startswith("──")), None)])
+        raise InputError(f"{message.strip('╰─╯ ')} (flags: --help)") from None
+
+
+def _cache_compilation() -> None:
+    """Keep compiled programs between runs, unless the user has set JAX's cache up."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        jax.config.update("jax_compilation_cache_dir", str(home / "beamkd" / "xla"))
+
+
+def load_drives(config: Flags) -> Drives:
+    """The data that the flags name."""
+    if config.source == "sim":
+        return simulate(jax.random.key(config.seed), config.street, config.drives)
+    return read_deepsense(
+        config.data_dir, config.scenario, lidar=config.lidar, skip_bad=config.skip_bad, progress=True
+    )
