@@ -13,9 +13,7 @@ from beamkd.training.fit import FitConfig, FitState, Task, fit
 from beamkd.training.supervised import mean_over_labels
 
 
-def answers(
-    teacher: Forward, params: Any, data: Any, count: int, take: Callable[[Any, Rows], Batch]
-) -> Array:
+def answers(teacher: Forward, params: Any, data: Any, count: int, take: Callable[[Any, Rows], Batch]) -> Array:
     """The teacher's logits on all rows of a dataset.
 
     Inputs and teacher never change during distillation, so this runs once, ahead of it.

@@ -37,9 +37,7 @@ STEPS = FitConfig(epochs=500, patience=0)
 """Generators train for a fixed number of steps; each counts as an epoch of one batch of fresh noise."""
 
 
-def summarize(
-    teacher: Forward, params: Any, data: Any, rows: Rows, take: Callable[[Any, Rows], Batch]
-) -> Metadata:
+def summarize(teacher: Forward, params: Any, data: Any, rows: Rows, take: Callable[[Any, Rows], Batch]) -> Metadata:
     """What the owner of the data does: mean and unbiased variance of the teacher's features over training windows.
 
     Args:
@@ -92,9 +90,7 @@ def inversion_task(
         made = as_batch(generator.apply(params, noise))
         output = teacher(teacher_params, made, None)
         predictions = output.logits[:, -made.labels.shape[1] :]
-        return objective(
-            features=output.features, logits=predictions, mean=summary.mean, variance=summary.variance
-        )
+        return objective(features=output.features, logits=predictions, mean=summary.mean, variance=summary.variance)
 
     return Task(step_loss, lambda data, rows: data, config)
 

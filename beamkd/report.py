@@ -28,6 +28,9 @@ MARKERS = {"teacher": "s", "scratch": "^", "kd": "D", "dfkd": "o"}
 COLUMNS = {"top1": "Top-1", "top5": "Top-5", "dba": "DBA", "power_ratio": "Power"}
 """Metrics of the summary, in percent, mean over slots."""
 
+BEARINGS = (-65.1, 64.5)
+"""Degrees from broadside that the 216 rays of a scan cover, from edge to edge."""
+
 FRAME_SECONDS = 0.111
 """Time from frame to frame in DeepSense 6G."""
 
@@ -43,10 +46,10 @@ def write(folder: Path) -> None:
         "accuracy.png": "Accuracy by slot on the test split; bars: standard error over seeds.",
         "generator.png": "Terms of the generator's loss over its training, by seed.",
         "sequences.png": "Measured or simulated LiDAR sequences of the test split beside generated ones.",
-        "drive.png": "Receive power of the beams over one drive of the test split, with the best and the predicted beams.",
+        "drive.png": "Receive power of the beams over one drive of the test split, with the best and predicted beams.",
     }
     _save(folder / "accuracy.png", _draw_accuracy(results))
-    _save(folder / "generator.png", _draw_generator(_history(folder, "generator")))
+    _save(folder / "generator.png", _draw_generator(_history(folder, "generator"), results["config"]["generator_loss"]))
     with np.load(folder / "figures.npz", allow_pickle=False) as arrays:
         _save(
             folder / "sequences.png",
@@ -59,11 +62,9 @@ def write(folder: Path) -> None:
 def console_table(folder: Path) -> Table:
     """The summary of the run in `folder` as a table for a terminal."""
     header, *rows = _summary_rows(_read_results(folder))
-    table = Table(
-        title="Test split, percent, mean over slots (± standard error over seeds)", title_justify="left"
-    )
+    table = Table(title="Test split, percent, mean over slots (± standard error over seeds)", title_justify="left")
     for index, name in enumerate(header):
-        table.add_column(name, justify="left" if index == 0 else "right")
+        table.add_column(name, justify="left" if index == 0 else "right", no_wrap=index > 0)
     for row in rows:
         table.add_row(*row)
     return table
@@ -112,13 +113,7 @@ def _summary_rows(results: dict[str, Any]) -> list[list[str]]:
         method = results["methods"][name]
         weights = models["teacher" if name == "teacher" else "student"]["parameters"]
         epochs = method.get("epochs")
-        ran = (
-            "-"
-            if epochs is None
-            else f"{min(epochs)}-{max(epochs)}"
-            if len(set(epochs)) > 1
-            else f"{epochs[0]}"
-        )
+        ran = "-" if epochs is None else f"{min(epochs)}-{max(epochs)}" if len(set(epochs)) > 1 else f"{epochs[0]}"
         rows.append([METHODS[name], f"{weights:,}", *(_percent(method[key]) for key in COLUMNS), ran])
     return rows
 
@@ -148,14 +143,10 @@ def _markdown(results: dict[str, Any], figures: dict[str, str]) -> str:
         if data["source"] == "sim"
         else f"DeepSense 6G Scenario {data['scenario']} ({config['lidar']} LiDAR)"
     )
-    windows = ", ".join(
-        f"{count:,} {part} ({data['drives'][part]} drives)" for part, count in data["windows"].items()
-    )
+    windows = ", ".join(f"{count:,} {part} ({data['drives'][part]} drives)" for part, count in data["windows"].items())
     models = [["Network", "Weights", "FLOPs a window"]]
-    models += [
-        [n.capitalize(), f"{m['parameters']:,}", f"{m['flops_per_window']:,.0f}"]
-        for n, m in results["models"].items()
-    ]
+    for name, cost in results["models"].items():
+        models.append([name.capitalize(), f"{cost['parameters']:,}", f"{cost['flops_per_window']:,.0f}"])
     phases = [["Phase", "Seconds"], *([name, f"{value:.1f}"] for name, value in seconds["phases"].items())]
     parts = [
         "# Data-free knowledge distillation for beam tracking",
@@ -163,14 +154,13 @@ def _markdown(results: dict[str, Any], figures: dict[str, str]) -> str:
         "The data-free student has seen generated sequences and the teacher's answers on them, nothing else: no real "
         "window, label or validation score. All figures are on the test split.",
         "## Summary",
-        "Percent, mean over slots; ± is the standard error over seeds. Power is the received power over the best beam's.",
+        "Percent, mean over slots; ± is the standard error over seeds. Power: received power over the best beam's.",
         _table(_summary_rows(results)),
-        *(
-            part
-            for key in ("top1", "top5")
-            for part in (f"## {COLUMNS[key]} by slot, percent", _table(_slot_rows(results, key)))
-        ),
-        *(part for name, text in figures.items() for part in (f"![{text}]({name})", text)),
+        "## Top-1 by slot, percent",
+        _table(_slot_rows(results, "top1")),
+        "## Top-5 by slot, percent",
+        _table(_slot_rows(results, "top5")),
+        *(f"![{text}]({name})\n\n{text}" for name, text in figures.items()),
         "## Networks",
         _table(models),
         "## Time",
@@ -198,13 +188,12 @@ def _clean(axes: Axes) -> None:
 
 def _draw_accuracy(results: dict[str, Any]) -> plt.Figure:
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.06)
     names = _methods(results)
     for axes, metric in zip(panels, ("top1", "top5"), strict=True):
         for place, name in enumerate(names):
             mean, error = _mean_and_error(results["methods"][name][metric])
-            slots = np.arange(len(mean)) + 0.06 * (
-                place - (len(names) - 1) / 2
-            )  # side by side: bars stay readable
+            slots = np.arange(len(mean)) + 0.06 * (place - (len(names) - 1) / 2)  # side by side: bars stay readable
             style = {"color": COLOURS[name], "marker": MARKERS[name], "label": METHODS[name]}
             axes.errorbar(slots, mean, error, capsize=2, linewidth=1.2, markersize=5, **style)
         axes.set_xticks(range(len(mean)), ["current slot", *_slot_names(len(mean))[1:]])
@@ -215,18 +204,18 @@ def _draw_accuracy(results: dict[str, Any]) -> plt.Figure:
     return figure
 
 
-def _draw_generator(history: dict[str, np.ndarray]) -> plt.Figure:
+def _draw_generator(history: dict[str, np.ndarray], weights: dict[str, float]) -> plt.Figure:
     terms = {
-        "metadata": "metadata\n(feature statistics)",
-        "activation": "activation\n(−mean |feature|)",
-        "entropy": "entropy\n(Σ p̄ log p̄, nats)",
+        "metadata": "metadata: feature statistics\nsquared error",
+        "activation": "activation:\n−mean |feature|",
+        "entropy": "entropy of beams:\nΣ p̄ log p̄, nats",
     }
     figure, panels = plt.subplots(1, len(terms), figsize=(10, 3.2), layout="constrained")
     for axes, (name, label) in zip(panels, terms.items(), strict=True):
         values = history[name]
         for member in values.T:
             axes.plot(np.arange(1, len(values) + 1), member, linewidth=0.9, color="#1f77b4", alpha=0.6)
-        axes.set_title(label, fontsize=10)
+        axes.set_title(f"{label}, weight {weights[name]:g}", fontsize=10)
         axes.set_xlabel("generator step")
         if (values > 0).all():
             axes.set_yscale("log")
@@ -237,29 +226,22 @@ def _draw_generator(history: dict[str, np.ndarray]) -> plt.Figure:
 
 def _draw_sequences(real: np.ndarray, generated: np.ndarray, source: str) -> plt.Figure:
     count = min(len(real), len(generated))
-    figure, panels = plt.subplots(
-        2, count, figsize=(2.6 * count + 1, 5), sharex=True, sharey=True, layout="constrained"
-    )
-    kind = "simulated street" if source == "sim" else "folder"
-    far = float(max(real.max(), generated.max()))
-    for row, (name, sequences) in enumerate({f"from the {kind}": real, "generated": generated}.items()):
+    size = (2.4 * count + 1.4, 5.2)
+    figure, panels = plt.subplots(2, count, figsize=size, sharex=True, sharey=True, layout="constrained")
+    origin = "simulated street" if source == "sim" else "folder"
+    for row, (name, sequences) in enumerate({f"from the {origin}": real, "generated": generated}.items()):
+        far = float(sequences[:count].max()) or 1.0  # a scale each: generated ranges need not be of a car's distance
         for column in range(count):
             axes, scans = panels[row, column], sequences[column]
-            shown = np.ma.masked_equal(scans, 0)
-            image = axes.imshow(
-                shown.T,
-                aspect="auto",
-                origin="lower",
-                vmin=0,
-                vmax=far,
-                cmap="viridis_r",
-                extent=(0.5, len(scans) + 0.5, -65, 64.5),
-            )
-            axes.set_title(f"{name} {column + 1}", fontsize=9)
+            extent = (0.5, len(scans) + 0.5, *BEARINGS)
+            shown = np.ma.masked_equal(scans.T, 0)
+            style = {"vmin": 0, "vmax": far, "cmap": "viridis_r", "interpolation": "nearest"}
+            image = axes.imshow(shown, aspect="auto", origin="lower", extent=extent, **style)
+            axes.set_title(f"{name}, {column + 1}", fontsize=9)
         panels[row, 0].set_ylabel("bearing of the ray, degrees")
+        figure.colorbar(image, ax=panels[row], label="range, m (white: nothing moves)")
     for axes in panels[1]:
         axes.set_xlabel("frame")
-    figure.colorbar(image, ax=panels, label="range, m (white: nothing moves there)")
     return figure
 
 
@@ -269,9 +251,7 @@ def _draw_drive(arrays: Any) -> plt.Figure:
     seconds = FRAME_SECONDS * np.arange(len(power))
     figure, axes = plt.subplots(figsize=(9, 4.2), layout="constrained")
     image = axes.pcolormesh(seconds, np.arange(power.shape[1]), decibels.T, cmap="Greys_r", shading="nearest")
-    axes.plot(
-        seconds, power.argmax(1), "o", color="#ffb000", markersize=7, label="best beam", fillstyle="none"
-    )
+    axes.plot(seconds, power.argmax(1), "o", color="#ffb000", markersize=7, label="best beam", fillstyle="none")
     styles = {"teacher": ("s", "#00a0ff"), "dfkd": (".", "#ff2d2d")}
     for name, (marker, colour) in styles.items():
         axes.plot(

@@ -17,7 +17,7 @@ import numpy as np
 from flax import linen as nn
 
 from beamkd import report
-from beamkd.base import Array, Forward, InputError, Rows, Windows
+from beamkd.base import Array, Forward, InputError, Windows
 from beamkd.data import (
     Split,
     gather,
@@ -40,11 +40,14 @@ from beamkd.models import (
     load_published,
     network,
 )
-from beamkd.training import FitConfig, all_rows, evaluate, flops, map_members, predict, supervised_task
+from beamkd.training import FitConfig, FitState, all_rows, flops, map_members, measure, predict, supervised_task
 from experiments.flags import Flags, load_drives, main
 from experiments.run import Run
 
 TEACHERS = {"cnn_gru": CnnGruTeacher, "gru": GruTeacher}
+
+SHOWN = 4
+"""Sequences in the figure."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,9 +88,7 @@ class DataFree(Flags):
         if not 0 <= self.alpha <= 1:
             raise InputError(f"--alpha: expected 0 to 1, found {self.alpha}")
         if min(self.sequences, self.held_out) < 1:
-            raise InputError(
-                f"--sequences, --held-out: expected 1 or more, found {self.sequences} and {self.held_out}"
-            )
+            raise InputError(f"--sequences, --held-out: expected 1 or more, found {self.sequences} and {self.held_out}")
 
 
 QUICK = {
@@ -95,11 +96,11 @@ QUICK = {
     "drives": 24,
     "sequences": 1000,
     "held_out": 200,
-    "teacher_fit": 3,
-    "scratch_fit": 8,
-    "kd_fit": 8,
-    "generator_fit": 60,
-    "dfkd_fit": 8,
+    "teacher_fit": 10,
+    "scratch_fit": 60,
+    "kd_fit": 60,
+    "generator_fit": 200,
+    "dfkd_fit": 60,
 }
 """What `--quick` makes smaller: numbers, or the epochs of a fit; a smaller number that the user gave stays."""
 
@@ -150,19 +151,16 @@ def run(config: DataFree) -> None:
     )
 
     with folder.phase("evaluation"):
-        networks = {"teacher": (teacher, teacher_params)}
-        networks |= {name: (forward, fit.best) for name, fit in fits.items() if name != "teacher"}
-        methods = {name: _evaluate(world, *pair, world.split.test) for name, pair in networks.items()}
-        for name, fit in fits.items():
-            methods[name] |= {"epochs": fit.epoch, "best_epoch": fit.best_epoch}
-        _keep_for_figures(folder, world, networks, generated)
+        methods, beams = _evaluate(world, teacher, teacher_params, forward, fits)
+        zero_shot = _zero_shot(config, world, teacher, teacher_params)
+        _keep_for_figures(folder, world, beams, generated)
     modules = {"teacher": teacher_module, "student": student}
     folder.finish(
         data=_describe(config, world),
         models={name: _cost(world, module) for name, module in modules.items()}
         | {"generator": _cost_of(generator, (1, generator.noise))},
         methods=methods,
-        **_zero_shot(config, world, teacher, teacher_params),
+        **zero_shot,
     )
     report.write(folder.folder)
     folder.say(report.console_table(folder.folder))
@@ -235,11 +233,7 @@ def _students_on_real_windows(folder, config, world, teacher, teacher_params, fo
     """The baselines: a student on the labels, and one that has a teacher besides."""
     train, val = world.split.train, world.split.val
     scratch = supervised_task(forward, gather, config.scratch_fit)
-    fits = {
-        "scratch": folder.train(
-            "scratch", scratch, world.draws("scratch"), start, world.windows, None, train, val
-        )
-    }
+    fits = {"scratch": folder.train("scratch", scratch, world.draws("scratch"), start, world.windows, None, train, val)}
     targets = map_members(
         lambda params, windows: answers(teacher, params, windows, len(windows), gather),
         (0, None),
@@ -252,9 +246,7 @@ def _students_on_real_windows(folder, config, world, teacher, teacher_params, fo
     return fits
 
 
-def _data_free_student(
-    folder, config, world, teacher, teacher_params, generator, generator_params, forward, start
-):
+def _data_free_student(folder, config, world, teacher, teacher_params, generator, generator_params, forward, start):
     """Generated sequences [members, N, L, R], and the student that learned from them and nothing else."""
     count = config.sequences + config.held_out
     with folder.phase("generation"):
@@ -270,11 +262,29 @@ def _data_free_student(
     return examples.sensors["lidar"], fit
 
 
-def _evaluate(world: World, forward: Forward, params: Any, rows: Rows) -> dict[str, Array]:
-    axis = 0 if rows.index.ndim == 2 else None
-    return map_members(
-        lambda params, windows, rows: evaluate(forward, params, windows, rows, gather), (0, None, axis)
-    )(params, world.windows, rows)
+def _evaluate(
+    world: World, teacher: Forward, teacher_params: Any, student: Forward, fits: dict[str, FitState]
+) -> tuple[dict, dict]:
+    """On the test split, by network: metrics [members, J + 1], and beams predicted for current slots [members, N]."""
+    scorers = {"teacher": _scorer(teacher), "student": _scorer(student)}
+    methods, beams = {}, {}
+    for name in ("teacher", *(name for name in fits if name != "teacher")):
+        scorer = scorers["teacher" if name == "teacher" else "student"]
+        params = teacher_params if name == "teacher" else fits[name].best
+        methods[name], beams[name] = scorer(params, world.windows, world.split.test)
+        if name in fits:
+            methods[name] |= {"epochs": fits[name].epoch, "best_epoch": fits[name].best_epoch}
+    return methods, beams
+
+
+def _scorer(forward: Forward, rows_axis: int | None = 0):
+    """A compiled function (params, windows, rows) -> metrics, beams predicted for current slots."""
+
+    def score(params, windows, rows):
+        logits, batch = predict(forward, params, windows, rows, gather)
+        return measure(logits, batch), logits[:, 0].argmax(-1)
+
+    return map_members(score, (0, None, rows_axis))
 
 
 def _zero_shot(config: DataFree, world: World, teacher: Forward, params: Any) -> dict[str, Any]:
@@ -282,7 +292,7 @@ def _zero_shot(config: DataFree, world: World, teacher: Forward, params: Any) ->
     if config.teacher in TEACHERS:
         return {}
     first = jax.tree.map(lambda leaf: leaf[:1], params)
-    return {"zero_shot": _evaluate(world, teacher, first, all_rows(len(world.windows)))}
+    return {"zero_shot": _scorer(teacher, None)(first, world.windows, all_rows(len(world.windows)))[0]}
 
 
 def _cost(world: World, module: nn.Module) -> dict[str, float]:
@@ -308,28 +318,23 @@ def _describe(config: DataFree, world: World) -> dict[str, Any]:
     }
 
 
-def _keep_for_figures(folder: Run, world: World, networks: dict, generated: Array) -> None:
+def _keep_for_figures(folder: Run, world: World, beams: dict[str, Array], generated: Array) -> None:
     """Arrays behind the figures, of the first seed: some sequences, and the longest drive of the test split."""
-    windows, rows = world.windows, np.asarray(world.split.test.index[0])[np.asarray(world.split.test.mask[0])]
-    numbers, lengths = np.unique(np.asarray(windows.drive)[rows], return_counts=True)
-    drive = rows[np.asarray(windows.drive)[rows] == numbers[lengths.argmax()]]
-    spread = np.linspace(0, len(rows) - 1, 4).astype(int)
-    chosen = Rows(jnp.asarray(drive), jnp.ones(len(drive), bool))
+    windows, test = world.windows, jax.tree.map(lambda leaf: np.asarray(leaf[0]), world.split.test)
+    rows = test.index[test.mask]
+    of_row = np.asarray(windows.drive)[rows]
+    numbers, lengths = np.unique(of_row, return_counts=True)
+    longest = numbers[lengths.argmax()]
+    there = np.flatnonzero(of_row == longest)
+    spread = rows[np.linspace(0, len(rows) - 1, SHOWN + 2).astype(int)[1:-1]]
     arrays = {
-        "real": windows.frames.sensors["lidar"][windows.observed[rows[spread]]],
-        "generated": generated[0, :4],
-        "power": windows.frames.power[windows.predicted[drive, 0]],
-        "drive": numbers[lengths.argmax()],
+        "real": windows.frames.sensors["lidar"][windows.observed[spread]],
+        "generated": generated[0, :SHOWN],
+        "power": windows.frames.power[windows.predicted[rows[there], 0]],
+        "drive": longest,
+        **{f"beam_{name}": beam[0, there] for name, beam in beams.items()},
     }
-    for name, (forward, params) in networks.items():
-        first = jax.tree.map(lambda leaf: leaf[0], params)
-        logits, _ = jax.jit(
-            lambda params, windows, rows, forward=forward: predict(forward, params, windows, rows, gather)
-        )(first, windows, chosen)
-        arrays[f"beam_{name}"] = logits[: len(drive), 0].argmax(-1)
-    np.savez_compressed(
-        folder.folder / "figures.npz", **{name: np.asarray(array) for name, array in arrays.items()}
-    )
+    np.savez_compressed(folder.folder / "figures.npz", **{name: np.asarray(array) for name, array in arrays.items()})
 
 
 if __name__ == "__main__":

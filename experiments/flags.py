@@ -122,6 +122,4 @@ def load_drives(config: Flags) -> Drives:
     """The data that the flags name."""
     if config.source == "sim":
         return simulate(jax.random.key(config.seed), config.street, config.drives)
-    return read_deepsense(
-        config.data_dir, config.scenario, lidar=config.lidar, skip_bad=config.skip_bad, progress=True
-    )
+    return read_deepsense(config.data_dir, config.scenario, lidar=config.lidar, skip_bad=config.skip_bad, progress=True)

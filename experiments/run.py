@@ -30,6 +30,9 @@ FREE_TO_CHANGE = ("out", "resume", "devices")
 CHUNKS = 20
 """A phase comes up for air this often, to show progress and to write a checkpoint."""
 
+SILENCE = 20
+"""Seconds between lines about one phase where there is no terminal."""
+
 COMPILATION = "/jax/core/compile/backend_compile_duration"
 
 
@@ -50,6 +53,8 @@ class Run:
         self.seconds = {"total": 0.0, "compile": 0.0, "phases": {}}
         self._began = time.perf_counter()
         self._console = Console(highlight=False, soft_wrap=True)
+        if not self._console.is_terminal:
+            self._console.width = 120  # room for tables: a file has no width of its own
         _open_folder(self.folder, self.config, config.resume)
         jax.monitoring.register_event_duration_secs_listener(self._count_compilation)
 
@@ -105,6 +110,7 @@ class Run:
             while not bool(stopped(task.config, state).all()):
                 done = _epochs_done(state)
                 state = step(state, keys, data, train, val, min(done + -(-epochs // CHUNKS), epochs))
+                _check_finite(phase, state)
                 checkpoints.save(folder, phase, state)
                 _append_lines(self.folder, phase, state, done)
                 show(state)
@@ -113,16 +119,17 @@ class Run:
 
     @contextlib.contextmanager
     def _bar(self, phase: str, epochs: int) -> Iterator[Callable[[FitState], None]]:
-        """A progress bar on a terminal, nothing elsewhere."""
+        """What shows how far a phase is: a progress bar on a terminal, now and then a line elsewhere."""
+        if not self._console.is_terminal:
+            yield _teller(self.say, phase)
+            return
         columns = (
             TextColumn("{task.description:<10}"),
             BarColumn(),
             TextColumn("{task.fields[now]}"),
             TimeElapsedColumn(),
         )
-        with Progress(
-            *columns, console=self._console, transient=True, disable=not self._console.is_terminal
-        ) as bar:
+        with Progress(*columns, console=self._console, transient=True) as bar:
             task = bar.add_task(phase, total=epochs, now="compiling")
             yield lambda state: bar.update(task, completed=_epochs_done(state), now=_summary(state))
 
@@ -136,7 +143,9 @@ class Run:
 def environment() -> dict[str, Any]:
     """What the results may depend on besides the configuration."""
     here = Path(__file__).parent
-    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    git = subprocess.run(
+        ["git", "rev-parse", "--verify", "-q", "HEAD"], cwd=here, capture_output=True, text=True, check=False
+    )
     return {
         "python": platform.python_version(),
         "jax": jax.__version__,
@@ -187,9 +196,7 @@ def _check_same(path: Path, config: dict[str, Any]) -> None:
     for key in [*expected, *found]:
         if expected.get(key) != found.get(key):
             now, then = expected.get(key), found.get(key)
-            raise InputError(
-                f"--resume: expected the flags of the run in {path.parent}, {key} {then}, found {now}"
-            )
+            raise InputError(f"--resume: expected the flags of the run in {path.parent}, {key} {then}, found {now}")
 
 
 def _append_lines(folder: Path, phase: str, state: FitState, done: int) -> None:
@@ -211,6 +218,29 @@ def _forget_lines(folder: Path, phase: str, after: int) -> None:
             if entry["phase"] != phase or entry["epoch"] <= after:
                 kept.append(line)
     path.write_text("".join(kept))
+
+
+def _check_finite(phase: str, state: FitState) -> None:
+    losses = np.asarray(state.history["loss"])[np.arange(len(state.epoch)), np.asarray(state.epoch) - 1]
+    if not np.isfinite(losses).all():
+        member = np.flatnonzero(~np.isfinite(losses))[0]
+        advice = "a smaller learning rate may help"
+        raise InputError(
+            f"{phase}: expected a finite loss, found {losses[member]} with seed number {member + 1}; {advice}"
+        )
+
+
+def _teller(say: Callable[[str], None], phase: str) -> Callable[[FitState], None]:
+    """Says how far a phase is, every `SILENCE` seconds at most."""
+    told = time.perf_counter()
+
+    def tell(state: FitState) -> None:
+        nonlocal told
+        if time.perf_counter() - told > SILENCE:
+            told = time.perf_counter()
+            say(f"{phase:<10} {_summary(state)} ...")
+
+    return tell
 
 
 def _epochs_done(state: FitState) -> int:

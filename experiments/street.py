@@ -129,18 +129,14 @@ def _draw_street(axes, drive: SimulatedDrive, street: Street, frames: int, middl
         line = axes.plot([0, length * np.sin(bearing)], [0, length * np.cos(bearing)], lw=0.7, zorder=1)
         line[0].set_color("tab:orange" if hits else "0.87")
     for wall in np.stack([street.walls.start, street.walls.end], 1):
-        axes.plot(
-            wall[:, 1], wall[:, 0], color="saddlebrown", lw=5, solid_capstyle="butt", label="building front"
-        )
+        axes.plot(wall[:, 1], wall[:, 0], color="saddlebrown", lw=5, solid_capstyle="butt", label="building front")
     for k in range(len(vehicles.heading)):
         name = "served car" if k == 0 else ("other vehicles" if k == 1 else None)
         outline = _outline(jax.tree.map(lambda x, k=k: np.asarray(x[k]), vehicles))
         axes.fill(outline[:, 1], outline[:, 0], color="tab:blue" if k == 0 else "0.45", label=name, zorder=3)
     track = np.asarray(drive.traffic.antenna[:frames])
     axes.plot(track[:, 1], track[:, 0], ".-", ms=3, lw=0.6, color="navy", label="its antenna", zorder=4)
-    axes.annotate(
-        "", track[-1, ::-1] + [1.2, 0], track[-1, ::-1], arrowprops={"arrowstyle": "->", "color": "navy"}
-    )
+    axes.annotate("", track[-1, ::-1] + [1.2, 0], track[-1, ::-1], arrowprops={"arrowstyle": "->", "color": "navy"})
     axes.plot(0, 0, "^", ms=11, color="tab:red", label="base station", zorder=5)
     for edge in (-street.sector, street.sector):
         label = "sector of the beams" if edge > 0 else None
@@ -171,13 +167,11 @@ def _draw_lidar(axes, ranges: np.ndarray, middle: int) -> None:
 def _draw_beams(axes, power: np.ndarray, middle: int) -> None:
     level = 10 * np.log10(power)
     image = axes.pcolormesh(np.arange(len(power)), np.arange(power.shape[1]), level.T, cmap="magma")
-    axes.plot(
-        np.arange(len(power)), power.argmax(1), "o", ms=3.5, mfc="none", color="cyan", label="best beam"
-    )
+    axes.plot(np.arange(len(power)), power.argmax(1), "o", ms=3.5, mfc="none", color="cyan", label="best beam")
     axes.axvline(middle, color="0.7", lw=0.8, ls=":")
     axes.set(xlabel="frame (0.111 s each)", ylabel="beam", title="Receive power of each beam")
     axes.legend(loc="upper left", fontsize=8)
-    axes.figure.colorbar(image, ax=axes, label="power, dB of a perfect beam at 9.7 m")
+    axes.figure.colorbar(image, ax=axes, label="power, dB over a perfect beam's from mid-lane")
 
 
 def main(config: Config) -> None:

@@ -73,9 +73,7 @@ def read_deepsense(
     table = read_table(folder, scenario, needed)
     drive, slot = frame_order(table)
     paths = {
-        column: files(table, column)
-        for column in [POWER, STATION, CAR, *columns.values()]
-        if column in table.columns
+        column: files(table, column) for column in [POWER, STATION, CAR, *columns.values()] if column in table.columns
     }
 
     frames, kept = _read_frames(table, paths, columns, cast, skip_bad, progress)
@@ -116,9 +114,7 @@ def _read_frames(
     frames, kept, bad = [], [], []
     for row in _shown_progress(range(len(table.lines)), table, progress):
         try:
-            frame = {
-                name: _read(table, paths, column, row, SENSORS[name][1]) for name, column in columns.items()
-            }
+            frame = {name: _read(table, paths, column, row, SENSORS[name][1]) for name, column in columns.items()}
             frame["power"] = _read(table, paths, POWER, row, read.read_power)
             _check_beam(table, frame["power"], row)
             for name, column in (("station", STATION), ("car", CAR)):

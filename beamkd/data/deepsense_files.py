@@ -63,9 +63,7 @@ def _not_negative(values: np.ndarray, what: str) -> np.ndarray:
     bad = ~(np.isfinite(values) & (values >= 0))
     if bad.any():
         first = int(bad.argmax())
-        raise InputError(
-            f"expected a {what} finite and not negative, found {values[first]} as number {first + 1}"
-        )
+        raise InputError(f"expected a {what} finite and not negative, found {values[first]} as number {first + 1}")
     return values
 
 

@@ -83,23 +83,17 @@ def read_table(folder: str | os.PathLike, scenario: int, needed: Sequence[str]) 
             raise InputError(f"{path}: expected one column {name!r}, found {listed(header, 16)}")
     for line, row in zip(lines[1:], rows[1:], strict=True):
         if len(row) != len(header):
-            raise InputError(
-                f"{path}, line {line}: expected {len(header)} cells as in the header, found {len(row)}"
-            )
+            raise InputError(f"{path}, line {line}: expected {len(header)} cells as in the header, found {len(row)}")
     if not rows[1:]:
         raise InputError(f"{path}: expected a row for each frame, found only the header")
-    columns = {
-        name: [cell.strip() for cell in cells] for name, *cells in zip(header, *rows[1:], strict=True) if name
-    }
+    columns = {name: [cell.strip() for cell in cells] for name, *cells in zip(header, *rows[1:], strict=True) if name}
     return Table(path, columns, lines[1:])
 
 
 def find_csv(folder: Path, scenario: int) -> Path:
     """Path of a scenario's CSV in a folder or below it; the whole is preferred to its `_dev` part."""
     if not folder.is_dir():
-        raise InputError(
-            f"{folder}: expected a DeepSense folder, found {'a file' if folder.exists() else 'nothing'}"
-        )
+        raise InputError(f"{folder}: expected a DeepSense folder, found {'a file' if folder.exists() else 'nothing'}")
     names = [f"scenario{scenario}.csv", f"scenario{scenario}_dev.csv"]
     level = [folder]
     try:
@@ -107,9 +101,7 @@ def find_csv(folder: Path, scenario: int) -> Path:
             for name in names:
                 found = [place / name for place in level if (place / name).is_file()]
                 if len(found) > 1:
-                    raise InputError(
-                        f"{folder}: expected one {name}, found {listed([str(path) for path in found])}"
-                    )
+                    raise InputError(f"{folder}: expected one {name}, found {listed([str(path) for path in found])}")
                 if found:
                     return found[0]
             level = [below for place in level for below in sorted(place.iterdir()) if below.is_dir()]
@@ -125,9 +117,7 @@ def _cells(path: Path) -> tuple[list[int], list[list[str]]]:
         raise InputError(f"{path}: expected a file of this folder, found a link that leaves it")
     try:
         if path.stat().st_size > LARGEST_CSV:
-            raise InputError(
-                f"{path}: expected a CSV of at most {LARGEST_CSV:,} bytes, found {path.stat().st_size:,}"
-            )
+            raise InputError(f"{path}: expected a CSV of at most {LARGEST_CSV:,} bytes, found {path.stat().st_size:,}")
         text = path.read_text("utf-8-sig")  # some spreadsheets put a byte order mark in front
         if "\0" in text:
             raise InputError(f"{path}: expected a CSV, found a zero byte")
@@ -138,9 +128,7 @@ def _cells(path: Path) -> tuple[list[int], list[list[str]]]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: expected a CSV in UTF-8, found byte {error.start} that is not") from error
     except csv.Error as error:
-        raise InputError(
-            f"{path}, line {reader.line_num}: expected a row of a CSV, found: {error}"
-        ) from error
+        raise InputError(f"{path}, line {reader.line_num}: expected a row of a CSV, found: {error}") from error
     if not numbered:
         raise InputError(f"{path}: expected a CSV, found an empty file")
     lines, rows = zip(*numbered, strict=True)
@@ -211,9 +199,7 @@ def files(table: Table, column: str) -> list[str]:
         relative = cell[1:] if FROM_UNIT.match(cell) else cell
         path = os.path.realpath(os.path.join(root, relative))
         if not inside(path, root):
-            raise InputError(
-                f"{table.row(frame)}: {column}: expected a path inside {root}, found {shown(cell)}"
-            )
+            raise InputError(f"{table.row(frame)}: {column}: expected a path inside {root}, found {shown(cell)}")
         paths.append(path if cell else "")
     return paths
 

@@ -111,9 +111,7 @@ def _index(drive: np.ndarray, slot: np.ndarray) -> np.ndarray:
     start = np.append(True, drive[1:] != drive[:-1])
     step = np.where(start, 1, np.diff(slot, prepend=0))
     if start.sum() != len(np.unique(drive)) or (step < 1).any():
-        raise InputError(
-            "drives: expected the frames of each drive together with slots ascending, found otherwise"
-        )
+        raise InputError("drives: expected the frames of each drive together with slots ascending, found otherwise")
     return np.cumsum(step)
 
 
@@ -159,7 +157,5 @@ def _stamp(index: int) -> str:
     return f"['{seconds // 3600 % 24:02d}-{seconds // 60 % 60:02d}-{seconds % 60:02d}-{milliseconds:03d}']"
 
 
-SENSORS: dict[str, tuple[str, Callable[[Path, np.ndarray], None]]] = {
-    "lidar": ("unit1_lidar_SCR", _write_scan)
-}
+SENSORS: dict[str, tuple[str, Callable[[Path, np.ndarray], None]]] = {"lidar": ("unit1_lidar_SCR", _write_scan)}
 """Column of each sensor, and the function that writes one frame's file."""

@@ -60,9 +60,7 @@ def read_matrix(content: bytes, name: str, largest: int) -> np.ndarray:
             numeric = flags & 0xFF in NUMERIC
             if label == name and numeric:
                 return _array(parts, order, flags, shape)
-            found.append(
-                f"{label!r} of {'numbers' if numeric else OTHERS.get(flags & 0xFF, 'another class')}"
-            )
+            found.append(f"{label!r} of {'numbers' if numeric else OTHERS.get(flags & 0xFF, 'another class')}")
     except (ValueError, struct.error, zlib.error) as error:
         raise InputError(f"{expected} a damaged one: {error}") from error
     raise InputError(f"{expected} {', '.join(found[:8]) or 'no variable'}")

@@ -50,9 +50,7 @@ def make_windows(drives: Drives, observed: int = OBSERVED, future: int = FUTURE)
     first = first[(drive[first] == drive[last]) & (slot[last] - slot[first] == observed - 1)]
     if len(first) == 0:
         longest = int(np.unique(drive, return_counts=True)[1].max(initial=0))
-        raise InputError(
-            f"windows: expected a drive of {observed} frames in a row or more, found at most {longest}"
-        )
+        raise InputError(f"windows: expected a drive of {observed} frames in a row or more, found at most {longest}")
     current = first + observed - 1
     # Slots increase within a drive, so the frame of a later slot stands at most as many rows further on.
     predicted = np.full((len(first), future + 1), -1)
@@ -82,9 +80,7 @@ def gather(windows: Windows, rows: Rows) -> Batch:
     there = (predicted >= 0) & rows.mask[:, None]
     power = jnp.where(there[..., None], windows.frames.power[predicted], 0)
     return Batch(
-        sensors={
-            name: frames[windows.observed[rows.index]] for name, frames in windows.frames.sensors.items()
-        },
+        sensors={name: frames[windows.observed[rows.index]] for name, frames in windows.frames.sensors.items()},
         labels=jnp.where(there, power.argmax(-1), MISSING),
         power=power,
         mask=rows.mask,
@@ -147,9 +143,7 @@ def split_drives(
     train, val = (int(fraction * len(drives) + 1e-6) for fraction in fractions[:2])  # 0.6 * 5 is just under 3
     parts = np.split(drives, [train, train + val])
     if min(map(len, parts)) == 0:
-        raise InputError(
-            f"split: expected drives for training, validation and test, found {len(drives)} drives in all"
-        )
+        raise InputError(f"split: expected drives for training, validation and test, found {len(drives)} drives in all")
     chosen = (np.flatnonzero(np.isin(of_window, part)) for part in parts)
     return Split(*(Rows(jnp.asarray(rows, jnp.int32), jnp.ones(len(rows), bool)) for rows in chosen))
 

@@ -66,9 +66,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in _LAYOUT if name in archive.files}
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{path}: expected an .npz file of plain arrays, found {_one_line(error)}"
-        ) from error
+        raise InputError(f"{path}: expected an .npz file of plain arrays, found {_one_line(error)}") from error
 
 
 def _check_layout(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, int]:
@@ -84,13 +82,9 @@ def _check_layout(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, int]:
                 if axis == "3H" and size % 3 == 0:
                     sizes.setdefault("H", size // 3)
                 sizes.setdefault(axis, size)
-        expected = tuple(
-            3 * sizes["H"] if axis == "3H" and "H" in sizes else sizes.get(axis, axis) for axis in axes
-        )
+        expected = tuple(3 * sizes["H"] if axis == "3H" and "H" in sizes else sizes.get(axis, axis) for axis in axes)
         if array.shape != expected or not numeric:
-            raise InputError(
-                f"{path}: expected {name} of shape {expected}, float, found {array.shape}, {array.dtype}"
-            )
+            raise InputError(f"{path}: expected {name} of shape {expected}, float, found {array.shape}, {array.dtype}")
         if not np.isfinite(array).all():
             raise InputError(f"{path}: expected finite numbers in {name}, found NaN or infinity")
     return sizes

@@ -8,9 +8,7 @@ from beamkd.sim.arrays import steering_vector
 from beamkd.sim.paths import Paths
 
 
-def channel(
-    paths: Paths, antennas: int, subcarriers: int = 1, spacing: float = 1.0e6, time: float = 0.0
-) -> Array:
+def channel(paths: Paths, antennas: int, subcarriers: int = 1, spacing: float = 1.0e6, time: float = 0.0) -> Array:
     """Channel of a linear array: the sum of the paths' steering vectors.
 
     h_k is the sum over paths of amplitude exp(j (phase - 2 pi f_k delay + 2 pi doppler time)) a(azimuth),

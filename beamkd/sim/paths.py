@@ -33,6 +33,8 @@ CLEARANCE = 1e-4
 class Paths:
     """Paths of one or more positions: the line of sight, then off each wall, then off the vehicles' sides.
 
+    Where the amplitude is 0, the other fields are finite and mean nothing.
+
     Attributes:
       amplitude: [..., P] float32, received field over sent one; exactly 0 where there is no such path.
       phase: [..., P] float32, rad, of the carrier on arrival, reflection included.
@@ -130,9 +132,12 @@ def trace_paths(
     distance = mirrors.start.dot(mirrors.normal)  # [Q] m from the base station to the surface, signed
     image = mirrors.normal.times(2 * distance)  # the base station, mirrored
     hit, meets = _reflection(car, image, distance, mirrors)
-    ray = _join(car, car - image)  # from the base station, or from its image, to the car
+    # From the base station, or from its image, to the car. Where no reflection meets its surface the image may be the
+    # car itself; any other vector keeps values and gradients finite.
+    unfolded = Point(jnp.where(meets, (car - image).x, 1.0), jnp.where(meets, (car - image).y, 0.0))
+    ray = _join(car, unfolded)
     length = jnp.sqrt(ray.dot(ray))
-    cosine = jnp.abs((car - image).dot(mirrors.normal)) / length[1:]
+    cosine = jnp.abs(unfolded.dot(mirrors.normal)) / length[1:]
     reflection = jnp.concatenate([jnp.ones(1, jnp.complex64), fresnel(cosine, mirrors.eta)[0]])
 
     base = Point(jnp.zeros(()), jnp.zeros(()))
@@ -152,7 +157,6 @@ def trace_paths(
         amplitude=jnp.where(exists, amplitude, 0.0),
         phase=jnp.angle(reflection) - 2 * jnp.pi * (cycles - jnp.floor(cycles)),
         delay=length / LIGHT,
-        # Where there is no path, a fixed direction keeps gradients finite.
         azimuth=jnp.arctan2(jnp.where(exists, arrival.y, 0.0), jnp.where(exists, arrival.x, 1.0)),
         doppler=-lengthening / wavelength,
     )

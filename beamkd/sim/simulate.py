@@ -94,12 +94,12 @@ def simulate_drive(key: Array, street: Street) -> SimulatedDrive:
     Returns:
       The drive, padded to `street.max_frames`.
     """
-    traffic_key, fading_key, power_key, lidar_key = jax.random.split(key, 4)
+    traffic_key, power_key, lidar_key = jax.random.split(key, 3)
     traffic = drive_traffic(traffic_key, street)
     others = jax.tree.map(lambda x: x[:, 1:], traffic.vehicles)
     trace = jax.vmap(trace_paths, (0, 0, None, 0, None))
     paths = trace(traffic.antenna, others, street.walls, traffic.velocity, traffic.other_velocity)
-    power = _measured_power(power_key, fading_key, paths, street)
+    power = _measured_power(power_key, paths, street)
 
     keys = jax.random.split(lidar_key, street.max_frames)
     lidar = jax.vmap(lambda k, boxes: _scan(k, boxes, street))(keys, traffic.vehicles)
@@ -117,18 +117,18 @@ def hardware_codebook(street: Street) -> Array:
     Returns:
       [M, N] complex64, rows of unit norm but for the gain ripple.
     """
-    phase_key, gain_key = jax.random.split(jax.random.key(street.hardware_seed))
+    errors = jax.random.normal(jax.random.key(street.hardware_seed), (street.beams, street.antennas + 1))
     codebook = steered_codebook(street.beams, street.antennas, np.deg2rad(street.sector))
     phase = jnp.angle(codebook)
     if street.phase_bits:
         setting = 2 * jnp.pi / 2**street.phase_bits
         phase = setting * jnp.round(phase / setting)
-    phase = phase + jnp.deg2rad(street.phase_error) * jax.random.normal(phase_key, phase.shape)
-    gain = 10 ** (street.gain_ripple * jax.random.normal(gain_key, (street.beams, 1)) / 20)
+    phase = phase + jnp.deg2rad(street.phase_error) * errors[:, 1:]
+    gain = 10 ** (street.gain_ripple * errors[:, :1] / 20)
     return gain / jnp.sqrt(street.antennas) * jnp.exp(1j * phase)
 
 
-def _measured_power(power_key: Array, fading_key: Array, paths: Paths, street: Street) -> Array:
+def _measured_power(key: Array, paths: Paths, street: Street) -> Array:
     """[T, M] powers as the receiver reports them, of paths [T, P]."""
     # In units of a perfect beam's power at the middle of the lane.
     unit = street.antennas * (LIGHT / CARRIER / (4 * jnp.pi * street.lane)) ** 2
@@ -136,10 +136,11 @@ def _measured_power(power_key: Array, fading_key: Array, paths: Paths, street: S
     paths = paths.replace(amplitude=paths.amplitude * pattern / jnp.sqrt(unit))
     spacing = street.bandwidth / street.subcarriers
     response = channel(paths, street.antennas, street.subcarriers, spacing)
-    fading = jax.random.normal(fading_key, (smooth_draws(street.max_frames, street.fading_slots),))
-    fading = street.fading * smooth(fading, street.max_frames, street.fading_slots)
+    count, slots = smooth_draws(street.max_frames, street.fading_slots), street.max_frames
+    draws = jax.random.normal(key, (count + slots * street.beams,))  # one draw compiles faster than two
+    fading = street.fading * smooth(draws[:count], slots, street.fading_slots)
     signal = beam_powers(response, hardware_codebook(street)) * 10 ** (fading[:, None] / 10)
-    noise = street.measurement_noise * jax.random.normal(power_key, signal.shape)
+    noise = street.measurement_noise * draws[count:].reshape(signal.shape)
     return (signal + 10 ** (street.noise_floor / 10)) * 10 ** (noise / 10)
 
 

@@ -35,9 +35,7 @@ class Building:
 
     def __post_init__(self):
         if self.material not in MATERIALS:
-            raise InputError(
-                f"Building.material: expected one of {', '.join(MATERIALS)}, found {self.material!r}"
-            )
+            raise InputError(f"Building.material: expected one of {', '.join(MATERIALS)}, found {self.material!r}")
         if not self.start < self.end:
             raise InputError(f"Building.end: expected more than start {self.start} m, found {self.end} m")
         if self.distance == 0:
@@ -101,8 +99,8 @@ class Street:
     wander: float = 0.28
     wander_slots: float = 12.0
     start: float = -9.3
-    end: float = 8.2
-    end_spread: float = 0.8
+    end: float = 8.0
+    end_spread: float = 0.6
     speed: float = 0.405
     speed_spread: float = 0.065
     slowing: float = 0.47
@@ -110,10 +108,10 @@ class Street:
     acceleration_slots: float = 10.0
     car_length: float = 4.6
     car_width: float = 1.9
-    antenna_spread: float = 0.7
+    antenna_spread: float = 0.65
     gps_spread: float = 0.3
     others: int = 0
-    other_lanes: tuple[float, ...] = (6.3, 13.2)
+    other_lanes: tuple[float, ...] = (5.8, 13.6)
     buildings: tuple[Building, ...] = ()
     beams: int = 64
     antennas: int = 16
@@ -124,10 +122,10 @@ class Street:
     phase_bits: int = 2
     phase_error: float = 17.0
     gain_ripple: float = 0.3
-    hardware_seed: int = 20
+    hardware_seed: int = 73
     noise_floor: float = -5.5
     measurement_noise: float = 0.1
-    fading: float = 1.2
+    fading: float = 1.35
     fading_slots: float = 15.0
     range_noise: float = 0.03
     dropout: float = 0.05
@@ -276,15 +274,15 @@ def _travel(pace: Array, street: Street) -> Array:
 def _other_vehicles(key: Array, street: Street) -> tuple[Boxes, Array]:
     """`others` vehicles at constant speeds, [T, others] boxes and [others, 2] m/s."""
     count, slots = street.others, street.max_frames
-    speed_draw, lane_draw, place, time, big = jax.random.uniform(key, (5, count))
-    number = np.arange(count) % len(street.other_lanes)
-    lane = jnp.array([street.other_lanes[i] for i in number]).reshape(count)
+    speed_draw, lane_draw, place, time, big, gap = jax.random.uniform(key, (6, count))
+    # Vehicle i drives in lane `number`, as the one of that `rank` in its queue; a queue keeps its first one's speed.
+    number, rank = np.arange(count) % len(street.other_lanes), np.arange(count) // len(street.other_lanes)
     sign = jnp.where(number % 2 == 0, 1.0, -1.0)
-    speed = sign * street.speed * (0.6 + speed_draw)
-    across = lane + street.lane_spread * (2 * lane_draw - 1)
-    # Somewhere within the field of view at some time of the drive, so that most are seen.
-    place = street.start + (street.end - street.start) * place
-    along = place + speed * (jnp.arange(slots)[:, None] - 0.75 * slots * time)
+    speed = sign * street.speed * (0.6 + speed_draw[number])
+    across = jnp.take(jnp.array(street.other_lanes), number) + 0.3 * (2 * lane_draw - 1)
+    # The first one is somewhere within the field of view at some time of the drive, the next 10 to 18 m behind.
+    place = street.start + (street.end - street.start) * place[number] - sign * (14 * rank + 2 * (2 * gap - 1))
+    along = place + speed * (jnp.arange(slots)[:, None] - 0.75 * slots * time[number])
     # From a small car to a van: 3.8 x 1.7 m to 6.0 x 2.2 m.
     size = jnp.stack([3.8 + 2.2 * big, 1.7 + 0.5 * big], -1)
     boxes = Boxes(

@@ -3,7 +3,7 @@
 from beamkd.training import checkpoints
 from beamkd.training.batches import all_rows
 from beamkd.training.devices import map_members
-from beamkd.training.evaluate import evaluate, flops, predict
+from beamkd.training.evaluate import evaluate, flops, measure, predict
 from beamkd.training.fit import FitConfig, FitState, Task, advance, fit, start, stopped
 from beamkd.training.metrics import dba, power_loss_db, power_ratio, top_k
 from beamkd.training.supervised import mean_over_labels, supervised_task
@@ -21,6 +21,7 @@ __all__ = [
     "flops",
     "map_members",
     "mean_over_labels",
+    "measure",
     "power_loss_db",
     "power_ratio",
     "predict",

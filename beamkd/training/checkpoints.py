@@ -58,13 +58,9 @@ def restore(folder: Path, name: str, like: Any) -> Any | None:
         with ocp.StandardCheckpointer() as checkpointer:
             found = checkpointer.restore(target, like)
     except Exception as error:  # Orbax and TensorStore raise errors of many kinds
-        raise InputError(
-            f"{target}: expected a complete checkpoint of this run, found {_first_line(error)}"
-        ) from error
+        raise InputError(f"{target}: expected a complete checkpoint of this run, found {_first_line(error)}") from error
     if _checksum(found["state"]) != found["checksum"]:
-        raise InputError(
-            f"{target}: expected the weights that were saved, found others (damaged; remove the folder)"
-        )
+        raise InputError(f"{target}: expected the weights that were saved, found others (damaged; remove the folder)")
     return found["state"]
 
 

@@ -42,11 +42,13 @@ def predict(
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), results)
 
 
-def evaluate(
-    forward: Forward, params: Any, data: Any, rows: Rows, take: Callable[[Any, Rows], Batch]
-) -> dict[str, Array]:
-    """All metrics over some rows, by name, each [J + 1]; arguments as in `predict`."""
-    logits, batch = predict(forward, params, data, rows, take)
+def measure(logits: Array, batch: Batch) -> dict[str, Array]:
+    """All metrics of predictions, by name, each [J + 1].
+
+    Args:
+      logits: [N, J + 1, M].
+      batch: the N windows; only labels and powers are looked at.
+    """
     accuracies = {f"top{k}": top_k(logits, batch.labels, k) for k in (1, 2, 3, 5)}
     sweeps = {f"power_ratio_top{k}": power_ratio(logits, batch.power, k) for k in SWEEPS}
     return {
@@ -56,6 +58,13 @@ def evaluate(
         "power_loss_db": power_loss_db(logits, batch.power),
         **sweeps,
     }
+
+
+def evaluate(
+    forward: Forward, params: Any, data: Any, rows: Rows, take: Callable[[Any, Rows], Batch]
+) -> dict[str, Array]:
+    """All metrics of a network over some rows, by name, each [J + 1]; arguments as in `predict`."""
+    return measure(*predict(forward, params, data, rows, take))
 
 
 def flops(function: Callable, *args: Any) -> float:

@@ -219,9 +219,7 @@ def test_measured_scenario_8_is_read_as_it_was_measured(tmp_path):
     np.testing.assert_array_equal(measured.drive, pack["drive"][keep])
     np.testing.assert_allclose(measured.power, pack["power"][keep], rtol=1e-7, atol=1e-10)
     np.testing.assert_array_equal(measured.beam, pack["power"][keep].argmax(-1))
-    np.testing.assert_allclose(
-        measured.position, pack["position_enu"][keep], atol=2e-3
-    )  # files hold 8 decimals
+    np.testing.assert_allclose(measured.position, pack["position_enu"][keep], atol=2e-3)  # files hold 8 decimals
     both = (np.asarray(measured.sensors["lidar"]) > 0) & (np.asarray(cast.sensors["lidar"]) > 0)
     apart = np.asarray(measured.sensors["lidar"] - cast.sensors["lidar"])[both]
     assert both.sum() > 20 * keep.sum()

@@ -1,0 +1,64 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+TINY = [
+    *("--drives", "8", "--seeds", "2", "--sequences", "192", "--held-out", "64", "--split", "inorder"),
+    *("--teacher", "gru", "--teacher-fit.epochs", "40", "--teacher-fit.patience", "0"),
+    *("--scratch-fit.epochs", "60", "--kd-fit.epochs", "60", "--dfkd-fit.epochs", "60", "--generator-fit.epochs", "60"),
+]
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory):
+    """Variables for experiments in processes of their own, which share one cache of compiled programs."""
+    cache = tmp_path_factory.getbasetemp().parent / "xla"  # one for all workers of pytest-xdist
+    kept = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    return {"JAX_COMPILATION_CACHE_DIR": str(cache), **kept, "JAX_PLATFORMS": "cpu", "COLUMNS": "200"}
+
+
+@pytest.fixture(scope="session")
+def start(environment):
+    """start(*flags, devices=1) starts the data-free experiment."""
+
+    def start(*flags, devices=1):
+        variables = dict(environment)
+        if devices > 1:
+            variables["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+        command = [sys.executable, "-m", "experiments.datafree", *map(str, flags)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, cwd=ROOT, env=variables, **pipes)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def run(start):
+    """run(*flags, devices=1) runs the data-free experiment to its end: (status, output, errors)."""
+
+    def run(*flags, devices=1):
+        process = start(*flags, devices=devices)
+        output, errors = process.communicate(timeout=300)
+        return process.returncode, output, errors
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Flags of a run of seconds."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def finished(run, tmp_path_factory):
+    """The folder of a tiny run that was not interrupted."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    status, _, errors = run(*TINY, "--out", folder)
+    assert status == 0, errors
+    return folder

@@ -1,0 +1,153 @@
+import json
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+
+METRICS = {"top1", "top2", "top3", "top5", "dba", "power_ratio"}
+PHASES = ("teacher", "generator", "scratch", "kd", "dfkd")
+
+
+def results(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def lines(folder):
+    path = folder / "metrics.jsonl"
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
+
+
+def test_quick_run_leaves_complete_results_and_report(run, tmp_path):
+    status, output, errors = run("--quick", "--out", tmp_path / "quick")
+    assert status == 0, errors
+    found = results(tmp_path / "quick")
+    assert {"experiment", "config", "environment", "data", "models", "methods", "seconds"} <= set(found)
+    assert found["experiment"] == "datafree"
+    assert set(found["methods"]) == {"teacher", "scratch", "kd", "dfkd"}
+    for method in found["methods"].values():
+        assert set(method) >= METRICS
+        assert np.shape(method["top1"]) == (1, 4)
+        for name in METRICS:
+            assert 0 <= np.min(method[name]) <= np.max(method[name]) <= 1
+        assert method["top1"][0] <= method["top2"][0] <= method["top3"][0] <= method["top5"][0]
+    assert found["models"]["teacher"]["parameters"] == 189_952
+    assert found["models"]["student"]["parameters"] == 8_096
+    assert set(found["data"]["windows"]) == set(found["data"]["drives"]) == {"train", "val", "test"}
+    assert sum(found["data"]["drives"].values()) == found["config"]["drives"]
+    assert {"total", "compile", "phases"} <= set(found["seconds"])
+    for name in ("report.md", "accuracy.png", "generator.png", "sequences.png", "drive.png", "config.json"):
+        assert (tmp_path / "quick" / name).stat().st_size > 100
+    assert "Student, data-free" in output
+
+
+def test_every_epoch_has_a_line_with_every_seed(finished):
+    entries = lines(finished)
+    for phase, epochs in dict.fromkeys(PHASES, 60).items():
+        mine = [entry for entry in entries if entry["phase"] == phase]
+        assert [entry["epoch"] for entry in mine] == list(range(1, len(mine) + 1))
+        assert len(mine) <= epochs
+        assert all(len(entry["loss"]) == 2 for entry in mine)
+    generator = [entry for entry in entries if entry["phase"] == "generator"]
+    assert len(generator) == 60
+    assert {"metadata", "activation", "entropy"} <= set(generator[0])
+
+
+def test_training_beats_chance(finished):
+    for method in ("teacher", "scratch"):
+        assert np.mean(results(finished)["methods"][method]["top5"]) > 2 * 5 / 64
+
+
+def test_killed_in_every_phase_and_resumed_gives_the_same_figures(start, run, finished, tiny, tmp_path):
+    folder = tmp_path / "killed"
+    for place, phase in enumerate(PHASES):
+        process = start(*tiny, "--out", folder, *(["--resume"] if place else []))
+        deadline = time.monotonic() + 120
+        while not any(entry["phase"] == phase for entry in lines(folder)):
+            assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1]
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert max(entry["epoch"] for entry in lines(folder) if entry["phase"] == phase) < 40
+        assert not (folder / "results.json").exists()
+    status, _, errors = run(*tiny, "--out", folder, "--resume")
+    assert status == 0, errors
+    assert results(folder)["methods"] == results(finished)["methods"]
+    assert lines(folder) == lines(finished)
+
+
+def test_more_devices_than_seeds_change_nothing(run, finished, tiny, tmp_path):
+    status, _, errors = run(*tiny, "--out", tmp_path / "eight", devices=8)
+    assert status == 0, errors
+    one, eight = results(finished), results(tmp_path / "eight")
+    assert eight["environment"]["device_count"] == 8
+    for name, method in one["methods"].items():
+        for metric in METRICS:
+            np.testing.assert_allclose(eight["methods"][name][metric], method[metric], atol=1e-4)
+
+
+def test_resume_of_a_finished_run_trains_nothing_and_gives_the_same(run, finished, tiny, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "again")
+    status, _, errors = run(*tiny, "--out", folder, "--resume")
+    assert status == 0, errors
+    assert results(folder)["methods"] == results(finished)["methods"]
+
+
+def test_resume_with_other_flags_is_refused_in_one_line(run, finished, tiny, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "other")
+    before = (folder / "results.json").read_bytes()
+    status, _, errors = run(*tiny, "--out", folder, "--resume", "--alpha", "0.5")
+    assert status == 2
+    assert len(errors.splitlines()) == 1
+    assert "alpha" in errors and "0.6" in errors and "0.5" in errors
+    assert (folder / "results.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "flipped"])
+def test_damaged_checkpoint_is_refused_in_one_line(run, finished, tiny, tmp_path, damage):
+    folder = shutil.copytree(finished, tmp_path / "damaged")
+    path = max((folder / "checkpoints" / "scratch").rglob("d/*"), key=lambda path: path.stat().st_size)
+    contents = bytearray(path.read_bytes())
+    if damage == "flipped":
+        contents[len(contents) // 2] ^= 0xFF
+    path.write_bytes(contents[: {"truncated": len(contents) // 2, "emptied": 0, "flipped": None}[damage]])
+    status, _, errors = run(*tiny, "--out", folder, "--resume")
+    assert status == 2, errors
+    assert len(errors.splitlines()) == 1
+    assert "checkpoints/scratch" in errors
+
+
+def test_a_loaded_teacher_is_inverted_and_not_trained(run, tiny, tmp_path):
+    rng = np.random.default_rng(0)
+    shapes = {"embed.weight": (16, 216), "embed.bias": (16,), "fc.weight": (64, 24), "fc.bias": (64,)}
+    shapes |= {
+        "gru.weight_ih_l0": (72, 16),
+        "gru.weight_hh_l0": (72, 24),
+        "gru.bias_ih_l0": (72,),
+        "gru.bias_hh_l0": (72,),
+    }
+    np.savez(tmp_path / "net.npz", **{name: rng.normal(0, 0.3, shape) for name, shape in shapes.items()})
+    position = tiny.index("gru")
+    flags = [*tiny[:position], tmp_path / "net.npz", *tiny[position + 1 :]]
+    status, _, errors = run(*flags, "--out", tmp_path / "run")
+    assert status == 0, errors
+    found = results(tmp_path / "run")
+    assert "epochs" not in found["methods"]["teacher"]
+    assert found["methods"]["teacher"]["top5"][0] == found["methods"]["teacher"]["top5"][1]
+    assert np.shape(found["zero_shot"]["top5"]) == (1, 4)
+    assert not any(entry["phase"] == "teacher" for entry in lines(tmp_path / "run"))
+
+
+def test_a_simulated_folder_gives_the_same_results_as_the_simulator(run, finished, tiny, tmp_path):
+    import jax
+
+    from beamkd.data import write_deepsense
+    from beamkd.sim import Street, simulate
+
+    write_deepsense(simulate(jax.random.key(0), Street(), 8), tmp_path / "street", 8)
+    flags = ["--source", "deepsense", "--data-dir", tmp_path / "street", *tiny, "--out", tmp_path / "run"]
+    status, _, errors = run(*flags)
+    assert status == 0, errors
+    assert results(tmp_path / "run")["methods"] == results(finished)["methods"]

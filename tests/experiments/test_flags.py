@@ -1,0 +1,113 @@
+import json
+
+import pytest
+
+from experiments.datafree import DataFree, run
+from experiments.flags import main
+
+BAD = {
+    "seeds": ["--seeds", "0"],
+    "seed": ["--seed", "-1"],
+    "drives": ["--drives", "0"],
+    "devices": ["--devices", "1000"],
+    "source": ["--source", "moon"],
+    "data-dir": ["--source", "deepsense"],
+    "data-dir for sim": ["--data-dir", "folder"],
+    "lidar": ["--lidar", "raycast"],
+    "split": ["--split", "sideways"],
+    "scenario": ["--scenario", "0"],
+    "teacher": ["--teacher", "transformer"],
+    "temperature": ["--temperature", "0"],
+    "alpha": ["--alpha", "1.5"],
+    "sequences": ["--sequences", "0"],
+    "held-out": ["--held-out", "-3"],
+    "student-loss": ["--student-loss", "l1"],
+    "epochs": ["--dfkd-fit.epochs", "0"],
+    "not a number": ["--seeds", "many"],
+    "learning_rate": ["--teacher-fit.learning-rate", "-1"],
+    "l2": ["--teacher-fit.l2", "nan"],
+    "metadata": ["--generator-loss.metadata", "-1"],
+    "unknown": ["--no-such-flag", "1"],
+    "street": ["--street.antennas", "0"],
+}
+
+
+def one_line(capsys, *flags):
+    with pytest.raises(SystemExit) as stop:
+        main("datafree", DataFree, run, [str(flag) for flag in flags])
+    errors = capsys.readouterr().err.strip()
+    assert stop.value.code == 2
+    assert len(errors.splitlines()) == 1, errors
+    assert errors.startswith("datafree: ")
+    return errors
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_flag_is_one_line_that_names_it_and_nothing_is_written(name, capsys, tmp_path):
+    flags = BAD[name]
+    errors = one_line(capsys, *flags, "--out", tmp_path / "run")
+    assert flags[0].lstrip("-").split(".")[-1].replace("-", "_") in errors.replace("-", "_")
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_folder_is_one_line(capsys, tmp_path):
+    errors = one_line(capsys, "--source", "deepsense", "--data-dir", tmp_path / "nowhere", "--out", tmp_path / "run")
+    assert "nowhere" in errors
+
+
+def test_missing_teacher_file_is_one_line(capsys, tmp_path):
+    errors = one_line(capsys, "--teacher", tmp_path / "none.npz", "--drives", "8", "--out", tmp_path / "run")
+    assert "none.npz" in errors
+
+
+def test_too_few_drives_to_split_is_one_line(capsys, tmp_path):
+    assert "2 drives" in one_line(capsys, "--drives", "2", "--out", tmp_path / "run")
+
+
+def test_folder_with_other_files_is_not_touched(capsys, tmp_path):
+    (tmp_path / "thesis.tex").write_text("do not lose me")
+    assert "--out" in one_line(capsys, "--out", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_resume_without_a_run_is_refused(capsys, tmp_path):
+    assert "--resume" in one_line(capsys, "--out", tmp_path / "none", "--resume")
+    assert not (tmp_path / "none").exists()
+
+
+def test_resume_of_damaged_configuration_is_refused(capsys, tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    assert "config.json" in one_line(capsys, "--out", tmp_path, "--resume")
+
+
+def test_resume_of_another_configuration_names_the_flag(capsys, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"seeds": 7}))
+    assert "--resume" in one_line(capsys, "--out", tmp_path, "--resume")
+
+
+def test_help_shows_every_flag_with_its_default(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main("datafree", DataFree, run, ["--help"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    for flag in (
+        "--source",
+        "--data-dir",
+        "--scenario",
+        "--seeds",
+        "--seed",
+        "--split",
+        "--out",
+        "--quick",
+        "--devices",
+    ):
+        assert flag in text
+    for flag in (
+        "--resume",
+        "--teacher",
+        "--lidar",
+        "--student-loss",
+        "--generator-loss.metadata",
+        "--dfkd-fit.epochs",
+    ):
+        assert flag in text

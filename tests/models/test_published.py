@@ -1,0 +1,209 @@
+"""Published weights: the real file, where it is at hand, a hand-made one, and all that can be wrong with a file."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from beamkd.base import InputError
+from beamkd.models import GruTeacher, count_weights, load_published
+
+PUBLISHED = Path(__file__).parents[2] / ".." / "shared" / "data" / "teacher_gru_scenario8.npz"
+R, E, H, M = 5, 3, 2, 4
+
+
+@pytest.fixture
+def arrays():
+    rng = np.random.default_rng(0)
+    shapes = {
+        "embed.weight": (E, R),
+        "embed.bias": (E,),
+        "gru.weight_ih_l0": (3 * H, E),
+        "gru.weight_hh_l0": (3 * H, H),
+        "gru.bias_ih_l0": (3 * H,),
+        "gru.bias_hh_l0": (3 * H,),
+        "fc.weight": (M, H),
+        "fc.bias": (M,),
+    }
+    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+@pytest.fixture
+def refused(tmp_path):
+    """A function that loads a file, which must fail in one line that names it; returns that line."""
+
+    def load(path):
+        with pytest.raises(InputError) as caught:
+            load_published(path)
+        text = str(caught.value)
+        assert "\n" not in text
+        assert str(path) in text
+        return text
+
+    return load
+
+
+@pytest.mark.skipif(not PUBLISHED.is_file(), reason="published weights are not at hand")
+def test_the_published_network_gives_its_authors_logits_moved_by_one_beam():
+    module, params = load_published(PUBLISHED)
+    assert module == GruTeacher(embed=64, hidden=64, dropout=0.0, beams=64)
+    assert count_weights(params) == 43_008
+    with np.load(PUBLISHED) as archive:
+        scans, logits = archive["check_input"], archive["check_logits"]
+    np.testing.assert_array_equal(scans[:, 8:], 0)
+    found = jax.jit(module.apply)(params, scans).logits
+    np.testing.assert_allclose(found[..., 1:], logits[..., :-1], atol=1e-5)
+    np.testing.assert_allclose(found[..., 0], logits[..., -1], atol=1e-5)
+    short = jax.jit(module.apply, static_argnames="future")(params, scans[:, :8], future=3).logits
+    np.testing.assert_allclose(short, found, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_output_k_of_a_hand_made_network_becomes_the_logit_of_beam_k_plus_one(arrays, tmp_path, pytorch_gru, dtype):
+    arrays = {name: array.astype(dtype) for name, array in arrays.items()}
+    np.savez(tmp_path / "net.npz", **arrays, check_input=np.zeros(3))
+    module, params = load_published(tmp_path / "net.npz")
+    assert (module.embed, module.hidden, module.beams) == (E, H, M)
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+    scans = np.random.default_rng(1).normal(size=(2, 4, R)).astype(np.float32)
+    wide = {name: array.astype(np.float64) for name, array in arrays.items()}
+    codes = scans @ wide["embed.weight"].T + wide["embed.bias"]
+    gru = [wide[f"gru.{name}_l0"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+    outputs = pytorch_gru(codes, *gru) @ wide["fc.weight"].T + wide["fc.bias"]
+    found = jax.jit(module.apply)(params, scans).logits
+    np.testing.assert_allclose(found[..., 1:], outputs[..., :-1], atol=1e-5)
+    np.testing.assert_allclose(found[..., 0], outputs[..., -1], atol=1e-5)
+
+
+def test_loaded_weights_have_the_tree_that_the_module_makes_itself(arrays, tmp_path):
+    np.savez(tmp_path / "net.npz", **arrays)
+    module, params = load_published(tmp_path / "net.npz")
+    own = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 1, R)))
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, own)
+
+
+def test_a_missing_file_is_named(tmp_path, refused):
+    assert "found no file" in refused(tmp_path / "none.npz")
+    assert "found no file" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 cut off", b"\x80\x04N."])
+def test_a_file_that_is_no_archive_is_refused(tmp_path, refused, content):
+    (tmp_path / "net.npz").write_bytes(content)
+    refused(tmp_path / "net.npz")
+
+
+def test_a_single_array_is_refused(tmp_path, refused):
+    with open(tmp_path / "net.npz", "wb") as file:
+        np.save(file, np.zeros(3))
+    refused(tmp_path / "net.npz")
+
+
+@pytest.mark.parametrize("writer", [np.savez, np.savez_compressed])
+def test_a_truncated_file_is_refused_wherever_it_ends(arrays, tmp_path, refused, writer):
+    path = tmp_path / "net.npz"
+    writer(path, **arrays)
+    content = path.read_bytes()
+    for end in range(1, len(content), 97):
+        path.write_bytes(content[:end])
+        refused(path)
+
+
+@pytest.mark.parametrize("writer", [np.savez, np.savez_compressed])
+def test_a_damaged_byte_is_refused_or_changes_nothing(arrays, tmp_path, writer):
+    path = tmp_path / "net.npz"
+    writer(path, **arrays)
+    content = path.read_bytes()
+    expected = jax.tree.leaves(load_published(path))
+    refusals = 0
+    for place in range(0, len(content), 5):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        try:
+            found = jax.tree.leaves(load_published(path))
+        except InputError as error:
+            assert "\n" not in str(error)
+            refusals += 1
+        else:
+            for a, b in zip(found[1:], expected[1:], strict=True):
+                np.testing.assert_array_equal(a, b)
+    assert refusals > len(content) // 20
+
+
+class Explosive:
+    def __reduce__(self):
+        return exec, ("raise RuntimeError('unpickled')",)
+
+
+def test_pickled_objects_are_refused_unopened(arrays, tmp_path, refused):
+    arrays["gru.bias_hh_l0"] = np.array([Explosive()], dtype=object)
+    np.savez(tmp_path / "net.npz", **arrays)
+    assert "unpickled" not in refused(tmp_path / "net.npz")
+
+
+def test_an_entry_that_is_no_array_is_refused(arrays, tmp_path, refused):
+    path = tmp_path / "net.npz"
+    del arrays["fc.bias"]
+    np.savez(path, **arrays)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("fc.bias.npy", b"\x93NUMPY\x01\x00\x10\x00{'descr': (((,  \n" + bytes(16))
+    refused(path)
+
+
+def test_an_entry_of_absurd_size_is_refused(arrays, tmp_path, refused):
+    path = tmp_path / "net.npz"
+    del arrays["fc.bias"]
+    np.savez(path, **arrays)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**15,)})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("fc.bias.npy", header.getvalue() + bytes(16))
+    refused(path)
+
+
+NAMES = [
+    "embed.weight",
+    "embed.bias",
+    "gru.weight_ih_l0",
+    "gru.weight_hh_l0",
+    "gru.bias_ih_l0",
+    "gru.bias_hh_l0",
+    "fc.weight",
+    "fc.bias",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_array_that_is_missing_or_unfit_is_named(arrays, tmp_path, refused, name):
+    path, good = tmp_path / "net.npz", arrays[name]
+    np.savez(path, **{other: array for other, array in arrays.items() if other != name})
+    assert f"none named {name}" in refused(path)
+    for value in (np.nan, np.inf):
+        bad = good.copy()
+        bad.flat[-1] = value
+        np.savez(path, **{**arrays, name: bad})
+        assert f"finite numbers in {name}" in refused(path)
+    for dtype in (np.int32, bool, np.complex64, "U4"):
+        np.savez(path, **{**arrays, name: good.astype(dtype)})
+        assert f"expected {name} of shape {good.shape}, float, found {good.shape}, " in refused(path)
+    np.savez(path, **{**arrays, name: good[None]})
+    assert f"expected {name} of shape" in refused(path)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "embed.weight"])
+def test_an_array_of_other_length_is_refused(arrays, tmp_path, refused, name):
+    # One more row of the embedding's bias or of the read-out must not pass for another embedding, nor a gate cut short.
+    path = tmp_path / "net.npz"
+    for more in (1, 3):
+        wrong = np.concatenate([arrays[name]] + [arrays[name][:1]] * more)
+        np.savez(path, **{**arrays, name: wrong})
+        refused(path)
+
+
+def test_gates_that_are_no_multiple_of_three_are_named(arrays, tmp_path, refused):
+    arrays["gru.weight_ih_l0"] = arrays["gru.weight_ih_l0"][:-1]
+    np.savez(tmp_path / "net.npz", **arrays)
+    assert "gru.weight_ih_l0" in refused(tmp_path / "net.npz")
