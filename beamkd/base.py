@@ -37,8 +37,8 @@ class Drives:
       sensors: what was sensed in each frame, by name, [F, ...]. 'lidar': [F, 216] float32, range in metres of each
         ray, static clutter removed, 0 where nothing moves.
       power: [F, M] float32, receive power of each beam, linear, in a unit of the recording's own.
-      position: [F, 2] float32, metres from the base station: along broadside, and along the road, towards
-        increasing azimuth and beam number.
+      position: [F, 2] float32, metres from the base station: along broadside, and to the left of it, along the road.
+        Azimuth grows to the left; DeepSense numbers its beams from left to right.
       drive: [F] int32, number of the drive that a frame belongs to.
       slot: [F] int32, time within the drive in slots, from 0. Has a gap where a bad frame was dropped.
     """

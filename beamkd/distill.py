@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from beamkd.base import Array, Batch, Forward, Rows
+from beamkd.base import Array, Batch, Forward, InputError, Rows
 from beamkd.losses import Loss, combine, cross_entropy, kl, masked_mean
 from beamkd.training.batches import all_rows, in_batches
 from beamkd.training.evaluate import EVALUATION_BATCH
@@ -70,7 +70,13 @@ def distillation_task(
 
 
 def held_out(count: int, last: int) -> tuple[Rows, Rows]:
-    """Of `count` rows those to train on, and the `last` ones to choose the epoch by."""
+    """Of `count` rows those to train on, and the `last` ones to choose the epoch by.
+
+    Raises:
+      InputError: either would be empty.
+    """
+    if not 0 < last < count:
+        raise InputError(f"held-out examples: expected from 1 to fewer than all {count}, found {last}")
     rows, kept = all_rows(count), count - last
     return jax.tree.map(lambda leaf: leaf[:kept], rows), jax.tree.map(lambda leaf: leaf[kept:], rows)
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 from matplotlib.figure import Figure
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -22,7 +23,6 @@ from beamkd.base import InputError
 from beamkd.data.statistics import statistics
 from beamkd.sim import (
     RAYS,
-    SCAN,
     Boxes,
     Building,
     SimulatedDrive,
@@ -83,7 +83,7 @@ def tolerance(name: str) -> tuple[float, str]:
     if name.endswith("dB") and abs(MEASURED[name]) > 0.2:
         return 1.0, "1 dB"
     if name.startswith("beam"):
-        return 5.0, "5 points"
+        return 5.0, "5 pts"
     return 0.2 * abs(MEASURED[name]), "20 %"
 
 
@@ -94,9 +94,9 @@ def within(name: str, value: float) -> bool:
 
 def table(columns: list[dict[str, float]], seed: int) -> Table:
     """Measured figures beside simulated ones, a column for each seed from the first."""
-    result = Table(title="Simulated street beside DeepSense 6G Scenario 8")
+    result = Table(title="Simulated street beside DeepSense 6G Scenario 8", box=SIMPLE)
     result.add_column("figure", no_wrap=True)
-    for head in ("measured", *(f"seed {seed + i}" for i in range(len(columns))), "tolerance", "holds"):
+    for head in ("real", *(f"seed {seed + i}" for i in range(len(columns))), "limit", "ok"):
         result.add_column(head, justify="right")
     for name, measured in MEASURED.items():
         values = [column[name] for column in columns]
@@ -142,7 +142,7 @@ def _draw_street(axes, drive: SimulatedDrive, street: Street, frames: int, middl
         label = "sector of the beams" if edge > 0 else None
         angle = np.deg2rad(edge)
         axes.plot([0, 17 * np.sin(angle)], [0, 17 * np.cos(angle)], "--", color="tab:red", lw=1, label=label)
-    axes.set(xlim=(-14, 14), ylim=(-1.5, 18), xlabel="along the road, m", ylabel="across the road, m")
+    axes.set(xlim=(-14, 14), ylim=(-1.5, 23), xlabel="along the road, m", ylabel="across the road, m")
     axes.set(title=f"From above, frame {middle}, LiDAR rays (every 4th)", aspect="equal")
     axes.legend(loc="upper center", ncols=2, fontsize=8, framealpha=0.95)
 
@@ -156,7 +156,7 @@ def _outline(box: Boxes) -> np.ndarray:
 
 def _draw_lidar(axes, ranges: np.ndarray, middle: int) -> None:
     shown = np.ma.masked_equal(ranges, 0)
-    bearing = np.rad2deg(SCAN)
+    bearing = np.rad2deg(RAYS)
     image = axes.pcolormesh(np.arange(len(ranges)), bearing, shown.T, cmap="viridis_r", vmin=5, vmax=15)
     axes.axvline(middle, color="0.5", lw=0.8, ls=":")
     axes.set(xlabel="frame (0.111 s each)", ylabel="bearing from broadside, degrees")

@@ -49,7 +49,8 @@ def make_windows(drives: Drives, observed: int = OBSERVED, future: int = FUTURE)
     last = first + observed - 1
     first = first[(drive[first] == drive[last]) & (slot[last] - slot[first] == observed - 1)]
     if len(first) == 0:
-        longest = int(np.unique(drive, return_counts=True)[1].max(initial=0))
+        ends = np.flatnonzero((np.diff(drive) != 0) | (np.diff(slot) != 1))
+        longest = int(np.diff([-1, *ends, count - 1]).max())
         raise InputError(f"windows: expected a drive of {observed} frames in a row or more, found at most {longest}")
     current = first + observed - 1
     # Slots increase within a drive, so the frame of a later slot stands at most as many rows further on.
@@ -105,9 +106,14 @@ def lidar_batch(scans: Array, future: int = FUTURE) -> Batch:
 
 
 def select(batch: Batch, rows: Rows) -> Batch:
-    """Some rows of a batch, as a batch."""
+    """Some rows of a batch, as a batch; labels and powers of padded rows are missing."""
     chosen = jax.tree.map(lambda leaf: leaf[rows.index], batch)
-    return chosen.replace(mask=chosen.mask & rows.mask)
+    mask = chosen.mask & rows.mask
+    return chosen.replace(
+        labels=jnp.where(mask[:, None], chosen.labels, MISSING),
+        power=jnp.where(mask[:, None, None], chosen.power, 0),
+        mask=mask,
+    )
 
 
 def split_drives(

@@ -145,7 +145,7 @@ def lidar_scan(
     # return drops out below `dropout`, and the rest of the draw, again uniform, makes the normal noise. An
     # empty ray shows clutter below `clutter`, and the draw says where.
     draw = jax.random.uniform(key, azimuth.shape)
-    rest = jnp.clip((draw - dropout) / max(1 - dropout, 1e-6), 1e-6, 1 - 1e-6)
+    rest = jnp.clip((draw - dropout) / jnp.maximum(1 - dropout, 1e-6), 1e-6, 1 - 1e-6)
     seen = jnp.where(moving, exact, 0.0) + noise * jax.scipy.special.ndtri(rest)
-    false = 2 + 14 * draw / max(clutter, 1e-9)
+    false = 2 + 14 * draw / jnp.maximum(clutter, 1e-9)
     return jnp.where(moving, jnp.where(draw >= dropout, seen, 0.0), jnp.where(draw < clutter, false, 0.0))

@@ -17,10 +17,6 @@ from beamkd.sim.street import Street, Traffic, drive_traffic, smooth, smooth_dra
 CHUNK = 64
 """Drives that are simulated at once: memory stays bounded and one compilation serves any number of drives."""
 
-SCAN = -RAYS
-"""[216] rad, azimuth of each entry of a scan: DeepSense's scanner counts its rays against its beams."""
-
-
 @struct.dataclass
 class SimulatedDrive:
     """One drive, padded to T = max_frames.
@@ -109,7 +105,8 @@ def simulate_drive(key: Array, street: Street) -> SimulatedDrive:
 def hardware_codebook(street: Street) -> Array:
     """The codebook that the base station really radiates: steered beams, set in few bits and with errors.
 
-    Neighbouring beams then share many settings, and some are the best one over a wider sector than others.
+    Neighbouring beams then share many settings, and some are the best one over a wider sector than others. Beams are
+    numbered like the testbed's, against the azimuth: the first looks to the left, towards +y.
 
     Args:
       street: the street, whose hardware this is.
@@ -119,11 +116,11 @@ def hardware_codebook(street: Street) -> Array:
     """
     errors = jax.random.normal(jax.random.key(street.hardware_seed), (street.beams, street.antennas + 1))
     codebook = steered_codebook(street.beams, street.antennas, np.deg2rad(street.sector))
-    phase = jnp.angle(codebook)
+    phase = jnp.angle(codebook[::-1])
     if street.phase_bits:
         setting = 2 * jnp.pi / 2**street.phase_bits
         phase = setting * jnp.round(phase / setting)
-    phase = phase + jnp.deg2rad(street.phase_error) * errors[:, 1:]
+    phase = phase - jnp.deg2rad(street.phase_error) * errors[:, 1:]
     gain = 10 ** (street.gain_ripple * errors[:, :1] / 20)
     return gain / jnp.sqrt(street.antennas) * jnp.exp(1j * phase)
 
@@ -132,8 +129,9 @@ def _measured_power(key: Array, paths: Paths, street: Street) -> Array:
     """[T, M] powers as the receiver reports them, of paths [T, P]."""
     # In units of a perfect beam's power at the middle of the lane.
     unit = street.antennas * (LIGHT / CARRIER / (4 * jnp.pi * street.lane)) ** 2
-    pattern = jnp.maximum(jnp.cos(paths.azimuth), 0.0) ** (street.element_exponent / 2)
-    paths = paths.replace(amplitude=paths.amplitude * pattern / jnp.sqrt(unit))
+    azimuth = paths.azimuth - jnp.deg2rad(street.boresight)
+    pattern = jnp.maximum(jnp.cos(azimuth), 0.0) ** (street.element_exponent / 2)
+    paths = paths.replace(azimuth=azimuth, amplitude=paths.amplitude * pattern / jnp.sqrt(unit))
     spacing = street.bandwidth / street.subcarriers
     response = channel(paths, street.antennas, street.subcarriers, spacing)
     count, slots = smooth_draws(street.max_frames, street.fading_slots), street.max_frames
@@ -150,7 +148,7 @@ def _scan(key: Array, vehicles: Boxes, street: Street) -> Array:
         key,
         vehicles,
         street.walls,
-        SCAN,
+        RAYS,
         noise=street.range_noise,
         dropout=street.dropout,
         clutter=street.clutter,

@@ -64,8 +64,10 @@ class Street:
       slowing: share of its speed that the car has lost on average when it comes to `end`.
       acceleration: of the natural logarithm of the speed, smooth changes within a drive.
       acceleration_slots: slots over which an acceleration lasts.
-      car_length: m, of the served car.
+      car_length: m, of the part of the served car that the LiDAR's rays hit.
       car_width: m, of the served car.
+      body_offset: m, along broadside and along the road, from the car's antenna to the middle of the body that the LiDAR
+        sees.
       antenna_spread: m, of the antenna's place along the car over drives.
       gps_spread: m, error of the recorded position over drives, along and across the road.
       others: vehicles besides the served car, which block, reflect, and are seen by the LiDAR.
@@ -73,6 +75,7 @@ class Street:
       buildings: fronts that block, reflect, and hide what is behind them.
       beams: M, beams of the codebook.
       antennas: N, antennas of the base station, half a wavelength apart.
+      boresight: degrees of azimuth that the array looks to.
       sector: degrees, half the width of the codebook's sector.
       subcarriers: K over which a beam's power is averaged.
       bandwidth: Hz that the subcarriers span.
@@ -98,24 +101,26 @@ class Street:
     lane_spread: float = 0.35
     wander: float = 0.28
     wander_slots: float = 12.0
-    start: float = -9.3
-    end: float = 8.0
+    start: float = 9.3
+    end: float = -8.0
     end_spread: float = 0.6
     speed: float = 0.405
     speed_spread: float = 0.065
     slowing: float = 0.47
     acceleration: float = 0.11
     acceleration_slots: float = 10.0
-    car_length: float = 4.6
+    car_length: float = 2.0
     car_width: float = 1.9
-    antenna_spread: float = 0.65
+    body_offset: tuple[float, float] = (-2.6, 1.1)
+    antenna_spread: float = 0.3
     gps_spread: float = 0.3
     others: int = 0
     other_lanes: tuple[float, ...] = (5.8, 13.6)
     buildings: tuple[Building, ...] = ()
     beams: int = 64
     antennas: int = 16
-    sector: float = 39.2
+    boresight: float = 3.2
+    sector: float = 40.0
     subcarriers: int = 1
     bandwidth: float = 20e6
     element_exponent: float = 3.5
@@ -149,10 +154,11 @@ class Street:
             _expect(self, name, "a share from 0 to 1", lambda v: 0 <= v <= 1)
         _expect(self, "slowing", "a share from 0 to less than 1", lambda v: 0 <= v < 1)
         _expect(self, "sector", "in (0, 90] degrees", lambda v: 0 < v <= 90)
-        _expect(self, "end", f"more than start {self.start} m", lambda v: v > self.start)
+        _expect(self, "end", f"other than start {self.start} m", lambda v: v != self.start)
+        _expect(self, "body_offset", "two finite numbers", lambda v: len(v) == 2 and all(map(math.isfinite, v)))
         _expect(self, "buildings", "a tuple of Building", lambda v: isinstance(v, tuple))
         _expect(self, "other_lanes", "a tuple of lanes", lambda v: isinstance(v, tuple) and len(v) > 0)
-        for name in ("start", "end", "noise_floor"):
+        for name in ("start", "end", "noise_floor", "boresight"):
             _expect(self, name, "a finite number", math.isfinite)
 
     @property
@@ -206,18 +212,19 @@ def drive_traffic(key: Array, street: Street) -> Traffic:
     changes = street.acceleration * smooth(changes, slots, street.acceleration_slots)
     pace = street.speed * jnp.exp(street.speed_spread * speed_normal + changes)
     # The record starts and ends where the GPS says so.
-    along = street.start - gps[1] + _travel(pace, street)
+    direction = 1.0 if street.end > street.start else -1.0
+    along = street.start - gps[1] + direction * _travel(pace, street)
     across = street.lane + street.lane_spread * lane_normal
     across = across + street.wander * smooth(wander, slots, street.wander_slots)
     antenna = jnp.stack([across, along], -1)
     recorded = antenna + gps
 
     end = street.end + street.end_spread * jnp.clip(end_normal, -2.5, 2.5)
-    frames = jnp.clip((recorded[:, 1] <= end).sum(), street.min_frames, slots)
+    frames = jnp.clip((direction * (recorded[:, 1] - end) <= 0).sum(), street.min_frames, slots)
     step = jnp.gradient(antenna, axis=0)
     heading = jnp.arctan2(step[:, 1], step[:, 0])
     place = street.antenna_spread * jnp.clip(place_normal, -2.5, 2.5)
-    centre = antenna + place * jnp.stack([jnp.cos(heading), jnp.sin(heading)], -1)
+    centre = antenna + jnp.array(street.body_offset) + place * jnp.stack([jnp.cos(heading), jnp.sin(heading)], -1)
     size = jnp.array([street.car_length, street.car_width])
     others, other_velocity = _other_vehicles(others_key, street)
     return Traffic(
@@ -262,7 +269,7 @@ def _travel(pace: Array, street: Street) -> Array:
     """Way from the start [T] m, at a pace [T] m a slot that falls along the way as `slowing` says."""
     # At a share s of the way the speed is pace (1 - slowing s^4): full speed over the first half, then the
     # car slows down, as was measured.
-    way = street.end - street.start
+    way = abs(street.end - street.start)
 
     def step(travelled, speed):
         share = jnp.clip(travelled / way, 0.0, 1.2)

@@ -20,7 +20,7 @@ def save(folder: Path, name: str, state: Any) -> None:
       name: of the phase of a run.
       state: a pytree of arrays.
     """
-    target, spare = folder.absolute() / name, folder.absolute() / f"{name}.before"
+    target, spare = _recover(folder, name)
     state = jax.tree.map(np.asarray, state)
     writing = folder.absolute() / f"{name}.writing"
     for leftover in (writing, spare):
@@ -47,9 +47,7 @@ def restore(folder: Path, name: str, like: Any) -> Any | None:
     Raises:
       InputError: the checkpoint is damaged or of another shape.
     """
-    target, spare = folder.absolute() / name, folder.absolute() / f"{name}.before"
-    if not target.exists() and spare.exists():  # stopped between the two renames
-        spare.rename(target)
+    target, _ = _recover(folder, name)
     if not target.exists():
         return None
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like)
@@ -61,7 +59,20 @@ def restore(folder: Path, name: str, like: Any) -> Any | None:
         raise InputError(f"{target}: expected a complete checkpoint of this run, found {_first_line(error)}") from error
     if _checksum(found["state"]) != found["checksum"]:
         raise InputError(f"{target}: expected the weights that were saved, found others (damaged; remove the folder)")
+    # Orbax gives arrays the type that is asked for, but leaves them the shape that was saved.
+    for (path, leaf), wanted in zip(jax.tree.leaves_with_path(found), jax.tree.leaves(like), strict=True):
+        if leaf.shape != wanted.shape:
+            name = jax.tree_util.keystr(path)
+            raise InputError(f"{target}: expected {name} of shape {wanted.shape}, found {leaf.shape} (another run's?)")
     return found["state"]
+
+
+def _recover(folder: Path, name: str) -> tuple[Path, Path]:
+    """Where the checkpoint is and where the one before goes; undoes a `save` that stopped between its two renames."""
+    target, spare = folder.absolute() / name, folder.absolute() / f"{name}.before"
+    if not target.exists() and spare.exists():
+        spare.rename(target)
+    return target, spare
 
 
 def _checksum(state: Any) -> np.uint32:

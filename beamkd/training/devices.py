@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.custom_batching import sequential_vmap
+from jax.sharding import Mesh, PartitionSpec
 
 
 def map_members(function: Callable, axes: Sequence[Any], devices: int = 1) -> Callable:
@@ -13,8 +14,8 @@ def map_members(function: Callable, axes: Sequence[Any], devices: int = 1) -> Ca
 
     On a CPU the members run one after another: batching their matrix products gains nothing there (measured in
     BUILD_NOTES.md), and a member that has stopped early then costs nothing. Elsewhere they run side by side. With more
-    than one device each gets an equal share, the last one padded by copies of the first member, and no device waits for
-    another.
+    than one device each gets an equal share, filled up with copies of the first member, and none waits for another.
+    This is what `jax.pmap` does, with `jax.shard_map` itself, which also takes arguments that are spread already.
 
     Args:
       function: of arrays, one member.
@@ -29,23 +30,22 @@ def map_members(function: Callable, axes: Sequence[Any], devices: int = 1) -> Ca
     members = jax.vmap(function, tuple(axes))
     if devices == 1:
         return jax.jit(members)
-    over_devices = jax.pmap(members, in_axes=tuple(axes), devices=jax.devices()[:devices])
+    mesh = Mesh(np.array(jax.devices()[:devices]), "members")
+    spread = PartitionSpec("members")
+    specs = jax.tree.map(lambda axis: PartitionSpec() if axis is None else spread, tuple(axes), is_leaf=_is_none)
+    over_devices = jax.shard_map(members, mesh=mesh, in_specs=specs, out_specs=spread, check_vma=False)
 
+    @jax.jit
     def run(*args):
         count = _count_members(axes, args)
-        share = -(-count // devices)
-        pick = np.arange(devices * share)
-        pick[count:] = 0
+        chosen = np.arange(-(-count // devices) * devices)
+        chosen[count:] = 0
 
-        def deal(axis, tree):
-            if axis is None:
-                return tree
-            return jax.tree.map(lambda leaf: leaf[pick].reshape(devices, share, *leaf.shape[1:]), tree)
+        def fill(axis, tree):
+            return tree if axis is None else jax.tree.map(lambda leaf: leaf[chosen], tree)
 
-        def collect(leaf):
-            return leaf.reshape(devices * share, *leaf.shape[2:])[:count]
-
-        return jax.tree.map(collect, over_devices(*_map_prefix(deal, axes, args)))
+        results = over_devices(*_map_prefix(fill, axes, args))
+        return jax.tree.map(lambda leaf: leaf[:count], results)
 
     return run
 
@@ -58,4 +58,8 @@ def _count_members(axes: Sequence[Any], args: Sequence[Any]) -> int:
 
 def _map_prefix(function: Callable, axes: Sequence[Any], args: Sequence[Any]) -> tuple:
     """function(axis, subtree) wherever `axes`, a prefix of `args`, has a leaf."""
-    return jax.tree.map(function, tuple(axes), tuple(args), is_leaf=lambda axis: axis is None)
+    return jax.tree.map(function, tuple(axes), tuple(args), is_leaf=_is_none)
+
+
+def _is_none(axis: Any) -> bool:
+    return axis is None

@@ -43,7 +43,7 @@ class FitConfig:
         for name, least in {"epochs": 1, "batch_size": 1, "patience": 0, "l2": 0, "clip": 0}.items():
             if not least <= getattr(self, name) < float("inf"):
                 raise InputError(f"{name}: expected {least} or more, found {getattr(self, name)}")
-        if not self.learning_rate >= self.final_learning_rate >= 0 or self.learning_rate == 0:
+        if not float("inf") > self.learning_rate >= self.final_learning_rate >= 0 or self.learning_rate == 0:
             found = f"{self.learning_rate} and {self.final_learning_rate}"
             raise InputError(f"learning_rate: expected more than 0 and no less than final_learning_rate, found {found}")
 

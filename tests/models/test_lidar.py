@@ -24,9 +24,14 @@ def params(module):
     return jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 1, RAYS)))
 
 
-def scans(batch=3, frames=4):
+@pytest.fixture(scope="module")
+def run(module):
+    return jax.jit(module.apply)
+
+
+def scans():
     rng = np.random.default_rng(0)
-    return (rng.random((batch, frames, RAYS)) * (rng.random((batch, frames, RAYS)) < 0.5)).astype(np.float32)
+    return (rng.random((3, 3, RAYS)) * (rng.random((3, 3, RAYS)) < 0.5)).astype(np.float32)
 
 
 @pytest.mark.parametrize(
@@ -48,35 +53,34 @@ def test_networks_have_the_published_numbers_of_weights_and_shapes(module, weigh
 
 def test_future_slots_are_zero_frames_in_logits_features_and_gradients(module, params):
     seen = scans()
-    padded = np.concatenate([seen, np.zeros((3, 3, RAYS), np.float32)], axis=1)
+    padded = np.concatenate([seen, np.zeros((3, 2, RAYS), np.float32)], axis=1)
 
     def objective(params, scans, future):
         output = module.apply(params, scans, future=future)
         return jnp.sin(output.logits).sum() + jnp.square(output.features).sum(), output
 
-    short = jax.jit(jax.value_and_grad(objective, (0, 1), has_aux=True), static_argnums=2)(params, seen, 3)
+    short = jax.jit(jax.value_and_grad(objective, (0, 1), has_aux=True), static_argnums=2)(params, seen, 2)
     long = jax.jit(jax.value_and_grad(objective, (0, 1), has_aux=True), static_argnums=2)(params, padded, 0)
     (_, output), (weights, inputs) = short
     (_, expected), (expected_weights, expected_inputs) = long
-    assert output.logits.shape == (3, 7, 6)
+    assert output.logits.shape == (3, 5, 6)
     np.testing.assert_allclose(output.logits, expected.logits, atol=1e-6)
     np.testing.assert_allclose(output.features, expected.features, atol=1e-6)
-    np.testing.assert_allclose(inputs, expected_inputs[:, :4], atol=1e-5)
+    np.testing.assert_allclose(inputs, expected_inputs[:, :3], atol=1e-5)
     assert np.abs(inputs).max() > 1e-3
     for found, wanted in zip(jax.tree.leaves(weights), jax.tree.leaves(expected_weights), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_features_are_the_last_state_which_the_read_out_maps_to_the_last_logits(module, params):
-    output = jax.jit(module.apply)(params, scans())
+def test_features_are_the_last_state_which_the_read_out_maps_to_the_last_logits(run, params):
+    output = run(params, scans())
     read_out = params["params"]["_Tail_0"]["Linear_0"]
     expected = output.features @ read_out["kernel"] + read_out["bias"]
     np.testing.assert_allclose(output.logits[:, -1], expected, atol=1e-5)
     assert np.abs(output.logits[:, -2] - expected).max() > 1e-3
 
 
-def test_logits_do_not_depend_on_later_frames_nor_on_other_examples(module, params):
-    run = jax.jit(module.apply)
+def test_logits_do_not_depend_on_later_frames_nor_on_other_examples(run, params):
     given = scans()
     changed = given.copy()
     changed[0, 2:] += 1.0
@@ -86,13 +90,12 @@ def test_logits_do_not_depend_on_later_frames_nor_on_other_examples(module, para
     assert (np.abs(after[0, 2:] - before[0, 2:]).max(-1) > 1e-3).all()
 
 
-def test_the_network_is_its_layers_one_after_another(pytorch_gru):
-    module = SMALL["cnn"]
-    params = jax.jit(module.init)(jax.random.key(3), jnp.zeros((1, 1, RAYS)))
+@pytest.mark.parametrize("module", [SMALL["cnn"]], scope="module", ids=["cnn"])
+def test_the_network_is_its_layers_one_after_another(pytorch_gru, run, params):
     weights = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params["params"])
-    given = scans(2, 3)
+    given = scans()
     codes = []
-    for frame in given.reshape(6, RAYS).astype(np.float64):
+    for frame in given.reshape(9, RAYS).astype(np.float64):
         maps = frame[:, None]
         for name in ("Conv1d_0", "Conv1d_1"):
             kernel, bias = weights[name]["Linear_0"]["kernel"], weights[name]["Linear_0"]["bias"]
@@ -100,23 +103,16 @@ def test_the_network_is_its_layers_one_after_another(pytorch_gru):
             maps = np.maximum(np.array([maps[p : p + 5].reshape(-1) @ kernel + bias for p in places]), 0)
         codes.append(maps.reshape(-1) @ weights["Linear_0"]["kernel"] + weights["Linear_0"]["bias"])
     gru, read_out = weights["_Tail_0"]["Gru_0"], weights["_Tail_0"]["Linear_0"]
-    states = pytorch_gru(
-        np.array(codes).reshape(2, 3, 4),
-        gru["input_kernel"].T,
-        gru["state_kernel"].T,
-        gru["input_bias"],
-        gru["state_bias"],
-    )
-    found = jax.jit(module.apply)(params, given)
+    kernels = gru["input_kernel"].T, gru["state_kernel"].T
+    states = pytorch_gru(np.array(codes).reshape(3, 3, 4), *kernels, gru["input_bias"], gru["state_bias"])
+    found = run(params, given)
     np.testing.assert_allclose(found.features, states[:, -1], atol=1e-5)
     np.testing.assert_allclose(found.logits, states @ read_out["kernel"] + read_out["bias"], atol=1e-5)
 
 
-def test_dropout_acts_in_training_alone_and_follows_its_key(module, params):
+def test_dropout_acts_in_training_alone_and_follows_its_key(module, run, params):
     given = scans()
-    sure = jax.jit(module.apply)(params, given).logits
-    without = jax.jit(module.clone(dropout=0.0).apply)(params, given).logits
-    np.testing.assert_array_equal(sure, without)
+    sure = run(params, given).logits
 
     @jax.jit
     def train(key):
@@ -133,14 +129,12 @@ def test_training_with_dropout_needs_a_key(module, params):
         module.apply(params, scans(), train=True)
 
 
-def test_vmap_over_weights_equals_each_network_alone(module):
-    keys = jax.random.split(jax.random.key(0), 3)
-    members = jax.jit(jax.vmap(module.init, (0, None)))(keys, jnp.zeros((1, 1, RAYS)))
-    given = scans(2, 3)
-    together = jax.jit(jax.vmap(module.apply, (0, None)))(members, given)
-    alone = jax.jit(module.apply)
-    for member in range(3):
-        expected = alone(jax.tree.map(lambda leaf, member=member: leaf[member], members), given)
+def test_vmap_over_weights_equals_each_network_alone(run, params):
+    members = [jax.tree.map(lambda leaf, scale=scale: scale * leaf, params) for scale in (1, -1, 2)]
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *members)
+    together = jax.jit(jax.vmap(run, (0, None)))(stacked, scans())
+    for member, own in enumerate(members):
+        expected = run(own, scans())
         np.testing.assert_allclose(together.logits[member], expected.logits, atol=1e-5)
         np.testing.assert_allclose(together.features[member], expected.features, atol=1e-5)
     assert np.abs(together.logits[0] - together.logits[1]).max() > 1e-3
@@ -151,11 +145,21 @@ def test_a_single_sequence_is_refused(module):
         module.init(jax.random.key(0), jnp.zeros((4, RAYS)))
 
 
-def test_network_applies_dropout_with_a_key_only_and_appends_the_future(module, params):
-    given = scans()
-    batch = Batch({"scan": jnp.asarray(given) * 2}, jnp.zeros((3, 3), int), jnp.zeros((3, 3, 6)), jnp.ones(3, bool))
-    forward = jax.jit(network(module, lambda batch: batch.sensors["scan"] / 2, future=2))
-    sure = jax.jit(module.apply, static_argnames="future")(params, given, future=2).logits
+def test_network_applies_dropout_with_a_key_only_and_appends_the_future():
+    module = SMALL["gru"]
+    seen = jnp.asarray(scans()[:, :2])
+    params = jax.jit(module.init)(jax.random.key(0), seen)
+    batch = Batch({"scan": 2 * seen}, jnp.zeros((3, 2), int), jnp.zeros((3, 2, 6)), jnp.ones(3, bool))
+    forward = jax.jit(network(module, lambda batch: batch.sensors["scan"] / 2, future=1))
+    padded = jnp.concatenate([seen, jnp.zeros((3, 1, RAYS))], axis=1)
+    sure = jax.jit(module.apply)(params, padded).logits
     np.testing.assert_allclose(forward(params, batch).logits, sure, atol=1e-6)
     np.testing.assert_allclose(forward(params, batch, None).logits, sure, atol=1e-6)
     assert np.abs(forward(params, batch, jax.random.key(0)).logits - sure).max() > 1e-3
+
+
+def test_network_predicts_three_slots_ahead_unless_told():
+    batch = Batch({"scan": jnp.zeros((2, 8, RAYS))}, jnp.zeros((2, 4), int), jnp.zeros((2, 4, 6)), jnp.ones(2, bool))
+    forward = network(SMALL["gru"], lambda batch: batch.sensors["scan"])
+    params = jax.eval_shape(SMALL["gru"].init, jax.random.key(0), jnp.zeros((1, 1, RAYS)))
+    assert jax.eval_shape(forward, params, batch).logits.shape == (2, 11, 6)

@@ -7,6 +7,8 @@ import pytest
 
 from beamkd.sim import RAYS, Boxes, Walls, cast_rays, lidar_scan
 
+scan = jax.jit(lidar_scan)
+
 
 def boxes(*rows):
     """Rows of x, y, length, width, heading."""
@@ -99,33 +101,33 @@ FRONT = Walls(jnp.array([[12.0, -40.0]]), jnp.array([[12.0, 40.0]]))
 
 
 def test_an_empty_street_with_walls_scans_as_zero():
-    assert (lidar_scan(jax.random.key(0), boxes(), FRONT, **CLEAN) == 0).all()
+    assert (scan(jax.random.key(0), boxes(), FRONT, **CLEAN) == 0).all()
 
 
 def test_a_car_in_front_of_a_wall_stays_and_one_behind_it_is_hidden():
     near, far = boxes((9.0, 0.0, 4.0, 2.0, np.pi / 2)), boxes((15.0, 0.0, 4.0, 2.0, np.pi / 2))
-    scan = np.asarray(lidar_scan(jax.random.key(0), near, FRONT, **CLEAN))
+    ranges = np.asarray(scan(jax.random.key(0), near, FRONT, **CLEAN))
     exact = np.asarray(cast_rays(RAYS, near))
-    np.testing.assert_allclose(scan, np.where(np.isfinite(exact), exact, 0.0), rtol=1e-6)
-    assert (scan > 0).any()
-    assert (lidar_scan(jax.random.key(0), far, FRONT, **CLEAN) == 0).all()
-    assert (lidar_scan(jax.random.key(0), far, **CLEAN) > 0).any()
+    np.testing.assert_allclose(ranges, np.where(np.isfinite(exact), exact, 0.0), rtol=1e-6)
+    assert (ranges > 0).any()
+    assert (scan(jax.random.key(0), far, FRONT, **CLEAN) == 0).all()
+    assert (scan(jax.random.key(0), far, **CLEAN) > 0).any()
 
 
 def test_nothing_returns_from_beyond_the_maximum_range():
     car = boxes((9.0, 0.0, 4.0, 2.0, np.pi / 2))
-    scan = np.asarray(lidar_scan(jax.random.key(0), car, max_range=8.05, **CLEAN))
-    assert 0 < (scan > 0).sum() < (np.asarray(cast_rays(RAYS, car)) < np.inf).sum()
-    assert scan.max() <= 8.05
+    ranges = np.asarray(scan(jax.random.key(0), car, max_range=8.05, **CLEAN))
+    assert 0 < (ranges > 0).sum() < (np.asarray(cast_rays(RAYS, car)) < np.inf).sum()
+    assert ranges.max() <= 8.05
 
 
 def test_noise_dropouts_and_clutter_come_as_often_and_as_large_as_asked():
     car = boxes((9.0, 0.0, 20.0, 2.0, np.pi / 2))
     keys = jax.random.split(jax.random.key(1), 2000)
-    scan = np.asarray(jax.jit(jax.vmap(lambda k: lidar_scan(k, car)))(keys))
+    ranges = np.asarray(jax.jit(jax.vmap(lambda k: scan(k, car)))(keys))
     exact = np.asarray(cast_rays(RAYS, car))
     hit = np.isfinite(exact)
-    seen, empty = scan[:, hit], scan[:, ~hit]
+    seen, empty = ranges[:, hit], ranges[:, ~hit]
     assert abs((seen == 0).mean() - 0.05) < 0.002
     assert abs((empty > 0).mean() - 0.003) < 0.0005
     error = (seen - exact[hit])[seen > 0]
@@ -136,6 +138,6 @@ def test_noise_dropouts_and_clutter_come_as_often_and_as_large_as_asked():
 
 def test_the_same_key_gives_the_same_scan_and_another_key_another():
     car = boxes((9.0, 0.0, 4.0, 2.0, np.pi / 2))
-    one, again, other = (np.asarray(lidar_scan(jax.random.key(k), car)) for k in (3, 3, 4))
+    one, again, other = (np.asarray(scan(jax.random.key(k), car)) for k in (3, 3, 4))
     np.testing.assert_array_equal(one, again)
     assert (one != other).any()

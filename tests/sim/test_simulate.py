@@ -6,7 +6,7 @@ import pytest
 
 from beamkd.base import InputError
 from beamkd.data.statistics import statistics
-from beamkd.sim import SCAN, Building, Street, hardware_codebook, simulate, simulate_drive
+from beamkd.sim import RAYS, Building, Street, hardware_codebook, simulate, simulate_drive
 from beamkd.sim.simulate import CHUNK
 from experiments.street import MEASURED, within
 
@@ -66,7 +66,7 @@ def test_drives_of_later_chunks_differ_from_those_of_the_first(drives):
 def test_the_car_is_seen_at_the_bearing_of_its_position(drives):
     lidar, position = np.asarray(drives.sensors["lidar"]), np.asarray(drives.position)
     seen = lidar > 0
-    bearing = np.array([np.median(SCAN[row]) for row in seen])
+    bearing = np.array([np.median(RAYS[row]) for row in seen])
     azimuth = np.arctan2(position[:, 1], position[:, 0])
     assert np.corrcoef(bearing, azimuth)[0, 1] > 0.97
     assert abs(np.median(bearing - azimuth)) < np.deg2rad(2)
