@@ -121,7 +121,7 @@ def draw(drive: SimulatedDrive, street: Street, path: pathlib.Path) -> None:
 
 
 def _draw_street(axes, drive: SimulatedDrive, street: Street, frames: int, middle: int) -> None:
-    """The street from above in one frame: road to the right, the base station looks up."""
+    """The street from above in one frame: the base station looks up, the left of the road is on the left."""
     vehicles = jax.tree.map(lambda x: x[middle], drive.traffic.vehicles)
     exact = np.asarray(cast_rays(jnp.asarray(RAYS), vehicles, street.walls))
     reach = np.where(np.isfinite(exact), exact, 17.0)
@@ -136,13 +136,14 @@ def _draw_street(axes, drive: SimulatedDrive, street: Street, frames: int, middl
         axes.fill(outline[:, 1], outline[:, 0], color="tab:blue" if k == 0 else "0.45", label=name, zorder=3)
     track = np.asarray(drive.traffic.antenna[:frames])
     axes.plot(track[:, 1], track[:, 0], ".-", ms=3, lw=0.6, color="navy", label="its antenna", zorder=4)
-    axes.annotate("", track[-1, ::-1] + [1.2, 0], track[-1, ::-1], arrowprops={"arrowstyle": "->", "color": "navy"})
+    onwards = np.array([1.2 * np.sign(street.end - street.start), 0])
+    axes.annotate("", track[-1, ::-1] + onwards, track[-1, ::-1], arrowprops={"arrowstyle": "->", "color": "navy"})
     axes.plot(0, 0, "^", ms=11, color="tab:red", label="base station", zorder=5)
     for edge in (-street.sector, street.sector):
         label = "sector of the beams" if edge > 0 else None
-        angle = np.deg2rad(edge)
+        angle = np.deg2rad(street.boresight + edge)
         axes.plot([0, 17 * np.sin(angle)], [0, 17 * np.cos(angle)], "--", color="tab:red", lw=1, label=label)
-    axes.set(xlim=(-14, 14), ylim=(-1.5, 23), xlabel="along the road, m", ylabel="across the road, m")
+    axes.set(xlim=(14, -14), ylim=(-1.5, 23), xlabel="along the road, m", ylabel="across the road, m")
     axes.set(title=f"From above, frame {middle}, LiDAR rays (every 4th)", aspect="equal")
     axes.legend(loc="upper center", ncols=2, fontsize=8, framealpha=0.95)
 
@@ -178,7 +179,7 @@ def main(config: Config) -> None:
     """Simulate, compare, draw."""
     buildings = (Building(config.building),) if config.building else ()
     street = Street(others=config.others, buildings=buildings)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     columns = []
     for seed in range(config.seed, config.seed + config.seeds):
         began = time.perf_counter()

@@ -17,6 +17,7 @@ from beamkd.sim.street import Street, Traffic, drive_traffic, smooth, smooth_dra
 CHUNK = 64
 """Drives that are simulated at once: memory stays bounded and one compilation serves any number of drives."""
 
+
 @struct.dataclass
 class SimulatedDrive:
     """One drive, padded to T = max_frames.

@@ -66,7 +66,7 @@ class Street:
       acceleration_slots: slots over which an acceleration lasts.
       car_length: m, of the part of the served car that the LiDAR's rays hit.
       car_width: m, of the served car.
-      body_offset: m, along broadside and along the road, from the car's antenna to the middle of the body that the LiDAR
+      body_offset: m, along broadside and along the road, from the car's antenna to the middle of the body that LiDAR
         sees.
       antenna_spread: m, of the antenna's place along the car over drives.
       gps_spread: m, error of the recorded position over drives, along and across the road.
@@ -102,7 +102,7 @@ class Street:
     wander: float = 0.28
     wander_slots: float = 12.0
     start: float = 9.3
-    end: float = -8.0
+    end: float = -7.7
     end_spread: float = 0.6
     speed: float = 0.405
     speed_spread: float = 0.065
@@ -120,7 +120,7 @@ class Street:
     beams: int = 64
     antennas: int = 16
     boresight: float = 3.2
-    sector: float = 40.0
+    sector: float = 39.2
     subcarriers: int = 1
     bandwidth: float = 20e6
     element_exponent: float = 3.5

@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from experiments.datafree import DataFree
+from experiments.datafree import run as run_experiment
+from experiments.flags import main
+
 ROOT = Path(__file__).parents[2]
 
 TINY = [
@@ -47,6 +51,22 @@ def run(start):
         return process.returncode, output, errors
 
     return run
+
+
+@pytest.fixture
+def refused(capsys):
+    """refused(*flags) runs the data-free experiment in this process: the one line that it is refused with."""
+
+    def refused(*flags):
+        with pytest.raises(SystemExit) as stop:
+            main("datafree", DataFree, run_experiment, [str(flag) for flag in flags])
+        errors = capsys.readouterr().err.strip()
+        assert stop.value.code == 2
+        assert len(errors.splitlines()) == 1, errors
+        assert errors.startswith("datafree: ")
+        return errors
+
+    return refused
 
 
 @pytest.fixture(scope="session")

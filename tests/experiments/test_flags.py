@@ -32,57 +32,47 @@ BAD = {
 }
 
 
-def one_line(capsys, *flags):
-    with pytest.raises(SystemExit) as stop:
-        main("datafree", DataFree, run, [str(flag) for flag in flags])
-    errors = capsys.readouterr().err.strip()
-    assert stop.value.code == 2
-    assert len(errors.splitlines()) == 1, errors
-    assert errors.startswith("datafree: ")
-    return errors
-
-
 @pytest.mark.parametrize("name", BAD)
-def test_bad_flag_is_one_line_that_names_it_and_nothing_is_written(name, capsys, tmp_path):
+def test_bad_flag_is_one_line_that_names_it_and_nothing_is_written(name, refused, tmp_path):
     flags = BAD[name]
-    errors = one_line(capsys, *flags, "--out", tmp_path / "run")
+    errors = refused(*flags, "--out", tmp_path / "run")
     assert flags[0].lstrip("-").split(".")[-1].replace("-", "_") in errors.replace("-", "_")
     assert not (tmp_path / "run").exists()
 
 
-def test_missing_folder_is_one_line(capsys, tmp_path):
-    errors = one_line(capsys, "--source", "deepsense", "--data-dir", tmp_path / "nowhere", "--out", tmp_path / "run")
+def test_missing_folder_is_refused(refused, tmp_path):
+    errors = refused("--source", "deepsense", "--data-dir", tmp_path / "nowhere", "--out", tmp_path / "run")
     assert "nowhere" in errors
 
 
-def test_missing_teacher_file_is_one_line(capsys, tmp_path):
-    errors = one_line(capsys, "--teacher", tmp_path / "none.npz", "--drives", "8", "--out", tmp_path / "run")
+def test_missing_teacher_file_is_refused(refused, tmp_path):
+    errors = refused("--teacher", tmp_path / "none.npz", "--drives", "8", "--out", tmp_path / "run")
     assert "none.npz" in errors
 
 
-def test_too_few_drives_to_split_is_one_line(capsys, tmp_path):
-    assert "2 drives" in one_line(capsys, "--drives", "2", "--out", tmp_path / "run")
+def test_too_few_drives_to_split_is_refused(refused, tmp_path):
+    assert "2 drives" in refused("--drives", "2", "--out", tmp_path / "run")
 
 
-def test_folder_with_other_files_is_not_touched(capsys, tmp_path):
+def test_folder_with_other_files_is_not_touched(refused, tmp_path):
     (tmp_path / "thesis.tex").write_text("do not lose me")
-    assert "--out" in one_line(capsys, "--out", tmp_path)
+    assert "--out" in refused("--out", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_resume_without_a_run_is_refused(capsys, tmp_path):
-    assert "--resume" in one_line(capsys, "--out", tmp_path / "none", "--resume")
+def test_resume_without_a_run_is_refused(refused, tmp_path):
+    assert "--resume" in refused("--out", tmp_path / "none", "--resume")
     assert not (tmp_path / "none").exists()
 
 
-def test_resume_of_damaged_configuration_is_refused(capsys, tmp_path):
+def test_resume_of_damaged_configuration_is_refused(refused, tmp_path):
     (tmp_path / "config.json").write_text("{")
-    assert "config.json" in one_line(capsys, "--out", tmp_path, "--resume")
+    assert "config.json" in refused("--out", tmp_path, "--resume")
 
 
-def test_resume_of_another_configuration_names_the_flag(capsys, tmp_path):
+def test_resume_of_another_configuration_names_the_flag(refused, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"seeds": 7}))
-    assert "--resume" in one_line(capsys, "--out", tmp_path, "--resume")
+    assert "--resume" in refused("--out", tmp_path, "--resume")
 
 
 def test_help_shows_every_flag_with_its_default(capsys):
