@@ -150,7 +150,7 @@ def test_vmap_over_keys_makes_generators_that_equal_each_alone(params):
             alone(keys[member]),
         )
     kernel = together.params["params"]["Linear_0"]["kernel"]
-    assert np.abs(kernel[0] - kernel[1]).max() > 0.01
+    assert np.abs(kernel[0] - kernel[1]).max() > 0.2  # five steps of 0.01 alone would leave less between them
 
 
 def test_generators_train_for_as_many_steps_as_published_and_never_stop_early():

@@ -146,7 +146,7 @@ def split_drives(
     drives = np.unique(of_window)
     if order == "random":
         drives = np.asarray(jax.random.permutation(key, drives))
-    train, val = (int(fraction * len(drives) + 1e-6) for fraction in fractions[:2])  # 0.6 * 5 is just under 3
+    train, val = (int(fraction * len(drives) + 1e-6) for fraction in fractions[:2])  # 0.7 * 90 is just under 63
     parts = np.split(drives, [train, train + val])
     if min(map(len, parts)) == 0:
         raise InputError(f"split: expected drives for training, validation and test, found {len(drives)} drives in all")

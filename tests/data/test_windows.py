@@ -205,9 +205,9 @@ def test_random_order_follows_the_key(windows):
 
 
 def test_shares_that_are_whole_numbers_of_drives_are_not_rounded_down_once_more():
-    five = make_windows(recording([(n, range(2)) for n in range(5)]), observed=2, future=0)
-    split = split_drives(jax.random.key(0), five, "inorder", (0.6, 0.2, 0.2))
-    assert list(map(len, parts_of(split, five))) == [3, 1, 1]
+    many = make_windows(recording([(n, range(2)) for n in range(90)]), observed=2, future=0)
+    split = split_drives(jax.random.key(0), many, "inorder", (0.7, 0.1, 0.2))  # 0.7 * 90 is just under 63 in float64
+    assert list(map(len, parts_of(split, many))) == [63, 9, 18]
 
 
 def test_default_shares_sum_to_one():

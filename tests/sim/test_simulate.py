@@ -63,13 +63,22 @@ def test_drives_of_later_chunks_differ_from_those_of_the_first(drives):
     assert not np.array_equal(first, later)
 
 
-def test_the_car_is_seen_at_the_bearing_of_its_position(drives):
+def test_the_body_is_seen_at_its_bearing(drives):
     lidar, position = np.asarray(drives.sensors["lidar"]), np.asarray(drives.position)
-    seen = lidar > 0
-    bearing = np.array([np.median(RAYS[row]) for row in seen])
-    azimuth = np.arctan2(position[:, 1], position[:, 0])
+    bearing = np.array([np.median(RAYS[row]) for row in lidar > 0])
+    body = position + Street().body_offset
+    azimuth = np.arctan2(body[:, 1], body[:, 0])
     assert np.corrcoef(bearing, azimuth)[0, 1] > 0.97
     assert abs(np.median(bearing - azimuth)) < np.deg2rad(2)
+
+
+def test_beams_are_numbered_from_left_to_right_around_the_boresight(drives):
+    position, beam = np.asarray(drives.position), np.asarray(drives.beam)
+    azimuth = np.rad2deg(np.arctan2(position[:, 1], position[:, 0]))
+    inner = (beam > 3) & (beam < 60)
+    slope, offset = np.polyfit(beam[inner] - 31.5, azimuth[inner], 1)
+    assert abs(offset - Street().boresight) < 1
+    assert abs(slope + 2 * Street().sector / 63) < 0.05
 
 
 def test_the_car_passes_the_beams_in_their_order(drives):
@@ -98,9 +107,9 @@ def test_other_vehicles_are_seen_and_take_power_away(drives):
     assert (crowded.power.max(-1) < weakest).mean() > 0.05
 
 
-def test_perfect_hardware_is_the_steered_codebook():
+def test_perfect_hardware_is_the_steered_codebook_from_left_to_right():
     perfect = dataclasses.replace(STREET, phase_bits=0, phase_error=0.0, gain_ripple=0.0, sector=40.0)
-    expected = np.exp(-1j * np.pi * np.sin(np.deg2rad(np.linspace(-40, 40, 64)))[:, None] * np.arange(16)) / 4
+    expected = np.exp(-1j * np.pi * np.sin(np.deg2rad(np.linspace(40, -40, 64)))[:, None] * np.arange(16)) / 4
     np.testing.assert_allclose(hardware_codebook(perfect), expected, atol=2e-6)
 
 

@@ -39,7 +39,8 @@ def test_streets_are_hashable_and_equal_by_value():
         ("clutter", -0.1),
         ("slowing", 1.0),
         ("sector", 120.0),
-        ("end", -20.0),
+        ("end", 9.3),
+        ("body_offset", (1.0,)),
         ("noise_floor", "low"),
         ("buildings", [Building(16.0)]),
         ("other_lanes", ()),
@@ -66,10 +67,10 @@ def test_every_field_is_documented():
 def test_the_car_drives_forward_within_its_record(traffic):
     frames, recorded = np.asarray(traffic.frames), np.asarray(traffic.recorded)
     assert (frames >= STREET.min_frames).all() and (frames <= STREET.max_frames).all()
-    assert (np.diff(recorded[..., 1]) > 0).all()
+    assert (np.diff(recorded[..., 1]) < 0).all()
     np.testing.assert_allclose(recorded[:, 0, 1], STREET.start, atol=1e-4)
     for track, count in zip(recorded, frames, strict=True):
-        assert track[count - 1, 1] < STREET.end + 2.5 * STREET.end_spread + 1e-3
+        assert track[count - 1, 1] > STREET.end - 2.5 * STREET.end_spread - 1e-3
 
 
 def test_velocity_and_heading_follow_the_track(traffic):
@@ -81,9 +82,17 @@ def test_velocity_and_heading_follow_the_track(traffic):
     np.testing.assert_allclose(heading, np.arctan2(middle[..., 1], middle[..., 0]), atol=1e-4)
 
 
-def test_the_antenna_is_on_the_served_car(traffic):
-    away = np.linalg.norm(np.asarray(traffic.antenna - traffic.vehicles.centre[:, :, 0]), axis=-1)
-    assert away.max() < STREET.car_length / 2 and away.std() > 0.1
+def test_the_body_is_where_the_offset_puts_it_but_for_the_spread_along_the_car(traffic):
+    expected = np.asarray(traffic.antenna) + STREET.body_offset
+    away = np.linalg.norm(np.asarray(traffic.vehicles.centre[:, :, 0]) - expected, axis=-1)
+    assert away.max() < 2.5 * STREET.antenna_spread + 1e-3 and away.std() > 0.1
+
+
+def test_a_car_may_drive_the_other_way():
+    traffic = drive_traffic(jax.random.key(0), Street(start=-9.0, end=8.0))
+    recorded = np.asarray(traffic.recorded)[: int(traffic.frames), 1]
+    assert (np.diff(recorded) > 0).all() and recorded[0] == pytest.approx(-9.0, abs=1e-4)
+    assert np.cos(np.asarray(traffic.vehicles.heading)[:, 0] - np.pi / 2).min() > 0.5
 
 
 def test_other_vehicles_move_steadily_and_those_of_a_lane_never_overlap():
