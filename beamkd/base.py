@@ -29,6 +29,13 @@ class InputError(ValueError):
     """
 
 
+def expect_at_least(config: Any, **least: float) -> None:
+    """Raise `InputError` unless the named fields of `config` are finite and at least so much."""
+    for name, bound in least.items():
+        if not bound <= getattr(config, name) < float("inf"):
+            raise InputError(f"{name}: expected {bound} or more, found {getattr(config, name)}")
+
+
 @struct.dataclass
 class Drives:
     """Frames of several drives. The frames of one drive stand together, in the order of time.

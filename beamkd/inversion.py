@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from beamkd.base import Array, Batch, Forward, InputError, Metadata, Rows
+from beamkd.base import Array, Batch, Forward, Metadata, Rows, expect_at_least
 from beamkd.losses import activation, combine, entropy, metadata
 from beamkd.training.batches import all_rows, in_batches
 from beamkd.training.evaluate import EVALUATION_BATCH
@@ -27,10 +27,7 @@ class GeneratorLoss:
     """Balance the beams; likewise."""
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if not 0 <= value < float("inf"):
-                raise InputError(f"{field.name}: expected a weight of 0 or more, found {value}")
+        expect_at_least(self, metadata=0, activation=0, entropy=0)
 
 
 STEPS = FitConfig(epochs=500, patience=0)

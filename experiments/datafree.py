@@ -17,7 +17,7 @@ import numpy as np
 from flax import linen as nn
 
 from beamkd import report
-from beamkd.base import Array, Forward, InputError, Windows
+from beamkd.base import Array, Forward, InputError, Windows, expect_at_least
 from beamkd.data import (
     Split,
     gather,
@@ -87,8 +87,7 @@ class DataFree(Flags):
             raise InputError(f"--temperature: expected more than 0, found {self.temperature}")
         if not 0 <= self.alpha <= 1:
             raise InputError(f"--alpha: expected 0 to 1, found {self.alpha}")
-        if min(self.sequences, self.held_out) < 1:
-            raise InputError(f"--sequences, --held-out: expected 1 or more, found {self.sequences} and {self.held_out}")
+        expect_at_least(self, sequences=1, held_out=1)
 
 
 QUICK = {

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 import jax
 import tyro
 
-from beamkd.base import Drives, InputError
+from beamkd.base import Drives, InputError, expect_at_least
 from beamkd.data import read_deepsense
 from beamkd.sim import Street, simulate
 
@@ -55,9 +55,7 @@ class Flags:
     """Go on with the run in `--out` where it was stopped."""
 
     def __post_init__(self):
-        for name, least in {"scenario": 1, "drives": 1, "seeds": 1, "seed": 0}.items():
-            if getattr(self, name) < least:
-                raise InputError(f"--{name}: expected {least} or more, found {getattr(self, name)}")
+        expect_at_least(self, scenario=1, drives=1, seeds=1, seed=0)
         if self.seed + self.seeds > 2**31:
             raise InputError(f"--seed: expected less than {2**31 - self.seeds}, found {self.seed}")
         if self.devices is not None and not 1 <= self.devices <= jax.device_count():
@@ -70,7 +68,7 @@ class Flags:
             raise InputError(f"--lidar: expected it with --source deepsense only, found {self.lidar}")
 
 
-Config = TypeVar("Config", bound=Flags)
+Config = TypeVar("Config")
 
 
 def main(

@@ -13,13 +13,12 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from matplotlib.figure import Figure
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from beamkd.base import InputError
+from beamkd.base import expect_at_least
 from beamkd.data.statistics import statistics
 from beamkd.sim import (
     RAYS,
@@ -31,6 +30,7 @@ from beamkd.sim import (
     simulate,
     simulate_drive,
 )
+from experiments.flags import main
 
 MEASURED = {
     "frames a drive, 5 %": 42,
@@ -76,6 +76,9 @@ class Config:
     """Metres from the base station to a concrete front across the road; 0 for none."""
     out: pathlib.Path = pathlib.Path("runs/street")
     """Folder for results.json and the figure."""
+
+    def __post_init__(self):
+        expect_at_least(self, drives=1, seed=0, seeds=1, others=0)
 
 
 def tolerance(name: str) -> tuple[float, str]:
@@ -175,7 +178,7 @@ def _draw_beams(axes, power: np.ndarray, middle: int) -> None:
     axes.figure.colorbar(image, ax=axes, label="power, dB over a perfect beam's from mid-lane")
 
 
-def main(config: Config) -> None:
+def run(config: Config) -> None:
     """Simulate, compare, draw."""
     buildings = (Building(config.building),) if config.building else ()
     street = Street(others=config.others, buildings=buildings)
@@ -203,8 +206,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Config))
-    except InputError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    main("street", Config, run)

@@ -61,10 +61,8 @@ def test_extreme_logits_give_finite_divergences_and_gradients(size):
     teacher = jnp.array([[-size, size, 0.0], [0.0, size, -size], [size, 0.0, -size]])
     value = kl(student, teacher)
     np.testing.assert_allclose(value, [4 * size, 0, 4 * np.log(3)], rtol=1e-5)
-    for argument in (0, 1):
-        gradient = jax.grad(lambda *args: kl(*args).sum(), argument)(student, teacher)
-        assert np.isfinite(gradient).all()
-    gradient = jax.grad(lambda student: kl(student, teacher).sum())(student)
+    gradient, of_teacher = jax.jit(jax.grad(lambda *args: kl(*args).sum(), (0, 1)))(student, teacher)
+    assert np.isfinite(of_teacher).all()
     np.testing.assert_allclose(gradient, 2 * (softmax(student, -1) - softmax(teacher, -1)), atol=1e-5)
 
 
