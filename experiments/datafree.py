@@ -17,7 +17,7 @@ import numpy as np
 from flax import linen as nn
 
 from beamkd import report
-from beamkd.base import Array, Forward, InputError, Windows, expect_at_least
+from beamkd.base import Array, Batch, Forward, InputError, Metadata, Windows, expect_at_least
 from beamkd.data import (
     Split,
     gather,
@@ -105,6 +105,27 @@ QUICK = {
 
 
 @dataclasses.dataclass(frozen=True)
+class Net:
+    """A network with its weights for every seed.
+
+    Attributes:
+      module: the Flax module.
+      forward: it as a function of batches.
+      params: its weights, [members, ...].
+      fit: how its training went; None if it was loaded.
+    """
+
+    module: nn.Module
+    forward: Forward
+    params: Any
+    fit: FitState | None = None
+
+    def trained(self, fit: FitState) -> "Net":
+        """The same network with the weights that training chose."""
+        return dataclasses.replace(self, params=fit.best, fit=fit)
+
+
+@dataclasses.dataclass(frozen=True)
 class World:
     """What all phases share.
 
@@ -120,6 +141,16 @@ class World:
     keys: Array
     drives: dict[str, int]
 
+    @property
+    def scans(self) -> tuple[int, int, int]:
+        """Shape of one window's scans, [1, L, R]."""
+        return 1, self.windows.observed.shape[1], self.windows.frames.sensors["lidar"].shape[-1]
+
+    @property
+    def beams(self) -> int:
+        """M."""
+        return self.windows.frames.power.shape[-1]
+
     def draws(self, name: str) -> Array:
         """Keys for one purpose, [members]."""
         return jax.vmap(lambda key: jax.random.fold_in(key, zlib.crc32(name.encode())))(self.keys)
@@ -128,39 +159,37 @@ class World:
         """Initial weights of `module`, [members, ...]."""
         return jax.jit(jax.vmap(lambda key: module.init(key, jnp.zeros(shape))))(self.draws(name))
 
+    def net(self, module: nn.Module, name: str) -> Net:
+        """A network of scans with its initial weights."""
+        return Net(module, network(module, lidar_input), self.init(module, name, self.scans))
+
 
 def run(config: DataFree) -> None:
     """Run the experiment; leaves its folder with results and report."""
     config = _quick(config) if config.quick else config
     folder = Run("datafree", config)
     world = _open_world(folder, config)
-    student = GruStudent(beams=world.windows.frames.power.shape[-1])
-    forward = network(student, lidar_input)
-    teacher_module, teacher, teacher_params, fits = _teacher(folder, config, world)
-
+    student = world.net(GruStudent(beams=world.beams), "student")
+    teacher = _load_teacher(config, world) if config.teacher not in TEACHERS else _train_teacher(folder, config, world)
     with folder.phase("metadata"):
-        summaries = map_members(
-            lambda params, windows, rows: summarize(teacher, params, windows, rows, gather), (0, None, 0)
-        )(teacher_params, world.windows, world.split.train)
-    generator, generator_fit = _invert(folder, config, world, teacher, teacher_params, summaries)
-    start = world.init(student, "student", _scans(world, 1))
-    fits |= _students_on_real_windows(folder, config, world, teacher, teacher_params, forward, start)
-    generated, fits["dfkd"] = _data_free_student(
-        folder, config, world, teacher, teacher_params, generator, generator_fit.params, forward, start
-    )
+        summaries = _summarize(world, teacher)
+    generator, generator_params = _train_generator(folder, config, world, teacher, summaries)
+    nets = {
+        "teacher": teacher,
+        "scratch": _train_on_labels(folder, config, world, student),
+        "kd": _distill_on_real_windows(folder, config, world, teacher, student),
+    }
+    with folder.phase("generation"):
+        generated = _generate(config, world, generator, generator_params)
+    nets["dfkd"] = _distill_on_generated_windows(folder, config, world, teacher, student, generated)
 
     with folder.phase("evaluation"):
-        methods, beams = _evaluate(world, teacher, teacher_params, forward, fits)
-        zero_shot = _zero_shot(config, world, teacher, teacher_params)
-        _keep_for_figures(folder, world, beams, generated)
-    modules = {"teacher": teacher_module, "student": student}
-    folder.finish(
-        data=_describe(config, world),
-        models={name: _cost(world, module) for name, module in modules.items()}
-        | {"generator": _cost_of(generator, (1, generator.noise))},
-        methods=methods,
-        **zero_shot,
-    )
+        methods, beams = _evaluate(world, nets)
+        zero_shot = {} if teacher.fit else {"zero_shot": _on_all_windows(world, teacher)}
+        _keep_for_figures(folder, world, beams, generated.sensors["lidar"])
+    models = {"teacher": _cost(world, teacher.module), "student": _cost(world, student.module)}
+    models["generator"] = _cost_of(generator, (1, generator.noise))
+    folder.finish(data=_describe(config, world), models=models, methods=methods, **zero_shot)
     report.write(folder.folder)
     folder.say(report.console_table(folder.folder))
     folder.say(f"report and figures in {folder.folder}, {folder.seconds['total']:.0f} s in all")
@@ -188,91 +217,100 @@ def _open_world(folder: Run, config: DataFree) -> World:
     return World(windows, stack_splits(splits), keys, drives)
 
 
-def _scans(world: World, count: int) -> tuple[int, int, int]:
-    """Shape of `count` windows of scans."""
-    return count, world.windows.observed.shape[1], world.windows.frames.sensors["lidar"].shape[-1]
+def _load_teacher(config: DataFree, world: World) -> Net:
+    """A published network, the same for every seed."""
+    module, params = load_published(config.teacher)
+    rays, beams = params["params"]["Linear_0"]["kernel"].shape[0], module.beams
+    if (rays, beams) != (world.scans[-1], world.beams):
+        expected = f"{world.scans[-1]} rays and {world.beams} beams"
+        raise InputError(f"{config.teacher}: expected a network for {expected}, found {rays} and {beams}")
+    everywhere = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(world.keys)), params)
+    return Net(module, network(module, lidar_input), everywhere)
 
 
-def _teacher(folder: Run, config: DataFree, world: World) -> tuple[nn.Module, Forward, Any, dict]:
-    """The teacher as module and function, its weights [members, ...], and how its training went if it was trained."""
-    if config.teacher not in TEACHERS:
-        module, params = load_published(config.teacher)
-        teacher = network(module, lidar_input)
-        members = len(world.keys)
-        return module, teacher, jax.tree.map(lambda leaf: jnp.stack([leaf] * members), params), {}
-    module = TEACHERS[config.teacher](beams=world.windows.frames.power.shape[-1])
-    teacher = network(module, lidar_input)
-    params = world.init(module, "teacher", _scans(world, 1))
-    task = supervised_task(teacher, gather, config.teacher_fit)
-    fit = folder.train(
-        "teacher",
-        task,
-        world.draws("teacher fit"),
-        params,
-        world.windows,
-        None,
-        world.split.train,
-        world.split.val,
-    )
-    return module, teacher, fit.best, {"teacher": fit}
+def _train_teacher(folder: Run, config: DataFree, world: World) -> Net:
+    net = world.net(TEACHERS[config.teacher](beams=world.beams), "teacher")
+    task, split = supervised_task(net.forward, gather, config.teacher_fit), world.split
+    keys = world.draws("teacher fit")
+    return net.trained(folder.train("teacher", task, keys, net.params, world.windows, None, split.train, split.val))
 
 
-def _invert(folder, config, world, teacher, teacher_params, summaries):
-    """The generator and how its training went."""
-    _, frames, rays = _scans(world, 1)
+def _summarize(world: World, teacher: Net) -> Metadata:
+    """What the owner of the training windows hands over with the teacher, [members, D]."""
+
+    def owner(params, windows, rows):
+        return summarize(teacher.forward, params, windows, rows, gather)
+
+    return map_members(owner, (0, None, 0))(teacher.params, world.windows, world.split.train)
+
+
+def _train_generator(
+    folder: Run, config: DataFree, world: World, teacher: Net, summaries: Metadata
+) -> tuple[Generator, Any]:
+    """A generator a seed: the module and its weights, [members, ...]."""
+    _, frames, rays = world.scans
     generator = Generator(frames=frames, rays=rays)
     params = world.init(generator, "generator", (1, generator.noise))
-    task = inversion_task(teacher, generator, lidar_batch, config.generator_loss, config.generator_fit)
-    rows = all_rows(config.generator_fit.batch_size)
-    keys = world.draws("generator fit")
-    return generator, folder.train("generator", task, keys, params, (teacher_params, summaries), 0, rows)
+    task = inversion_task(teacher.forward, generator, lidar_batch, config.generator_loss, config.generator_fit)
+    rows, keys = all_rows(config.generator_fit.batch_size), world.draws("generator fit")
+    return generator, folder.train("generator", task, keys, params, (teacher.params, summaries), 0, rows).params
 
 
-def _students_on_real_windows(folder, config, world, teacher, teacher_params, forward, start) -> dict:
-    """The baselines: a student on the labels, and one that has a teacher besides."""
-    train, val = world.split.train, world.split.val
-    scratch = supervised_task(forward, gather, config.scratch_fit)
-    fits = {"scratch": folder.train("scratch", scratch, world.draws("scratch"), start, world.windows, None, train, val)}
-    targets = map_members(
-        lambda params, windows: answers(teacher, params, windows, len(windows), gather),
-        (0, None),
-        folder.devices,
-    )(teacher_params, world.windows)
+def _train_on_labels(folder: Run, config: DataFree, world: World, student: Net) -> Net:
+    task, split = supervised_task(student.forward, gather, config.scratch_fit), world.split
+    keys = world.draws("scratch")
+    fit = folder.train("scratch", task, keys, student.params, world.windows, None, split.train, split.val)
+    return student.trained(fit)
+
+
+def _distill_on_real_windows(folder: Run, config: DataFree, world: World, teacher: Net, student: Net) -> Net:
+    def teach(params, windows):
+        return answers(teacher.forward, params, windows, len(windows), gather)
+
+    targets = map_members(teach, (0, None), folder.devices)(teacher.params, world.windows)
     loss = functools.partial(kl, temperature=config.temperature)
-    kd = distillation_task(forward, gather, config.kd_fit, loss, config.alpha)
-    data = (world.windows, targets)
-    fits["kd"] = folder.train("kd", kd, world.draws("kd"), start, data, (None, 0), train, val)
-    return fits
+    task = distillation_task(student.forward, gather, config.kd_fit, loss, config.alpha)
+    data, split = (world.windows, targets), world.split
+    fit = folder.train("kd", task, world.draws("kd"), student.params, data, (None, 0), split.train, split.val)
+    return student.trained(fit)
 
 
-def _data_free_student(folder, config, world, teacher, teacher_params, generator, generator_params, forward, start):
-    """Generated sequences [members, N, L, R], and the student that learned from them and nothing else."""
+def _generate(config: DataFree, world: World, generator: Generator, params: Any) -> Batch:
+    """Generated windows, [members, N, ...]: those to train on, then those held out."""
     count = config.sequences + config.held_out
-    with folder.phase("generation"):
-        make = map_members(lambda key, params: lidar_batch(generate(key, generator, params, count)), (0, 0))
-        examples = make(world.draws("sequences"), generator_params)
-        targets = map_members(
-            lambda params, examples: answers(teacher, params, examples, count, select), (0, 0), folder.devices
-        )(teacher_params, examples)
+
+    def make(key, params):
+        return lidar_batch(generate(key, generator, params, count))
+
+    return map_members(make, (0, 0))(world.draws("sequences"), params)
+
+
+def _distill_on_generated_windows(
+    folder: Run, config: DataFree, world: World, teacher: Net, student: Net, generated: Batch
+) -> Net:
+    """The data-free student: here the world gives keys and nothing else."""
+    count = config.sequences + config.held_out
+
+    def teach(params, examples):
+        return answers(teacher.forward, params, examples, count, select)
+
+    targets = map_members(teach, (0, 0), folder.devices)(teacher.params, generated)
     loss = mse if config.student_loss == "mse" else functools.partial(kl, temperature=config.temperature)
-    task = distillation_task(forward, select, config.dfkd_fit, loss)
+    task = distillation_task(student.forward, select, config.dfkd_fit, loss)
     train, val = held_out(count, config.held_out)
-    fit = folder.train("dfkd", task, world.draws("dfkd"), start, (examples, targets), 0, train, val)
-    return examples.sensors["lidar"], fit
+    return student.trained(
+        folder.train("dfkd", task, world.draws("dfkd"), student.params, (generated, targets), 0, train, val)
+    )
 
 
-def _evaluate(
-    world: World, teacher: Forward, teacher_params: Any, student: Forward, fits: dict[str, FitState]
-) -> tuple[dict, dict]:
+def _evaluate(world: World, nets: dict[str, Net]) -> tuple[dict[str, dict], dict[str, Array]]:
     """On the test split, by network: metrics [members, J + 1], and beams predicted for current slots [members, N]."""
-    scorers = {"teacher": _scorer(teacher), "student": _scorer(student)}
+    scorers = {forward: _scorer(forward) for forward in {net.forward for net in nets.values()}}
     methods, beams = {}, {}
-    for name in ("teacher", *(name for name in fits if name != "teacher")):
-        scorer = scorers["teacher" if name == "teacher" else "student"]
-        params = teacher_params if name == "teacher" else fits[name].best
-        methods[name], beams[name] = scorer(params, world.windows, world.split.test)
-        if name in fits:
-            methods[name] |= {"epochs": fits[name].epoch, "best_epoch": fits[name].best_epoch}
+    for name, net in nets.items():
+        methods[name], beams[name] = scorers[net.forward](net.params, world.windows, world.split.test)
+        if net.fit:
+            methods[name] |= {"epochs": net.fit.epoch, "best_epoch": net.fit.best_epoch}
     return methods, beams
 
 
@@ -286,16 +324,14 @@ def _scorer(forward: Forward, rows_axis: int | None = 0):
     return map_members(score, (0, None, rows_axis))
 
 
-def _zero_shot(config: DataFree, world: World, teacher: Forward, params: Any) -> dict[str, Any]:
-    """A loaded teacher on all windows: none of them was used to train it."""
-    if config.teacher in TEACHERS:
-        return {}
-    first = jax.tree.map(lambda leaf: leaf[:1], params)
-    return {"zero_shot": _scorer(teacher, None)(first, world.windows, all_rows(len(world.windows)))[0]}
+def _on_all_windows(world: World, teacher: Net) -> dict[str, Array]:
+    """Metrics of a loaded teacher on all windows, none of which was used to train it, [1, J + 1]."""
+    first = jax.tree.map(lambda leaf: leaf[:1], teacher.params)
+    return _scorer(teacher.forward, None)(first, world.windows, all_rows(len(world.windows)))[0]
 
 
 def _cost(world: World, module: nn.Module) -> dict[str, float]:
-    return _cost_of(module, _scans(world, 1), future=world.windows.predicted.shape[1] - 1)
+    return _cost_of(module, world.scans, future=world.windows.predicted.shape[1] - 1)
 
 
 def _cost_of(module: nn.Module, shape: tuple[int, ...], **options) -> dict[str, float]:

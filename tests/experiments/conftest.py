@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from experiments.datafree import DataFree
@@ -51,6 +52,21 @@ def run(start):
         return process.returncode, output, errors
 
     return run
+
+
+@pytest.fixture
+def published(tmp_path):
+    """published(rays) writes a network in the published layout, with random weights: its file."""
+
+    def published(rays=216):
+        rng = np.random.default_rng(0)
+        shapes = {"embed.weight": (16, rays), "embed.bias": (16,), "fc.weight": (64, 24), "fc.bias": (64,)}
+        shapes |= {"gru.weight_ih_l0": (72, 16), "gru.weight_hh_l0": (72, 24)}
+        shapes |= {"gru.bias_ih_l0": (72,), "gru.bias_hh_l0": (72,)}
+        np.savez(tmp_path / "net.npz", **{name: rng.normal(0, 0.3, shape) for name, shape in shapes.items()})
+        return tmp_path / "net.npz"
+
+    return published
 
 
 @pytest.fixture

@@ -50,6 +50,11 @@ def test_missing_teacher_file_is_refused(refused, tmp_path):
     assert "none.npz" in errors
 
 
+def test_teacher_of_other_scans_is_refused(refused, published, tmp_path):
+    errors = refused("--teacher", published(rays=100), "--drives", "8", "--out", tmp_path / "run")
+    assert "net.npz" in errors and "216 rays" in errors and "100" in errors
+
+
 def test_too_few_drives_to_split_is_refused(refused, tmp_path):
     assert "2 drives" in refused("--drives", "2", "--out", tmp_path / "run")
 
