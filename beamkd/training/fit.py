@@ -102,7 +102,7 @@ def start(task: Task, params: Params, data: Data, train: Rows) -> FitState:
         score=jnp.float32(jnp.inf),
         best_epoch=jnp.int32(0),
         epoch=jnp.int32(0),
-        history={name: jnp.full(task.config.epochs, jnp.nan) for name in ["loss", "val", *names]},
+        history={name: jnp.full(task.config.epochs, jnp.nan, jnp.float32) for name in ["loss", "val", *names]},
     )
 
 
