@@ -64,6 +64,8 @@ def test_training_beats_chance(finished):
 
 def test_killed_in_every_phase_and_resumed_gives_the_same_figures(start, run, finished, tiny, tmp_path):
     folder = tmp_path / "killed"
+    whole = {phase: sum(entry["phase"] == phase for entry in lines(finished)) for phase in PHASES}
+    midway = 0
     for place, phase in enumerate(PHASES):
         process = start(*tiny, "--out", folder, *(["--resume"] if place else []))
         deadline = time.monotonic() + 120
@@ -72,8 +74,9 @@ def test_killed_in_every_phase_and_resumed_gives_the_same_figures(start, run, fi
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-        assert max(entry["epoch"] for entry in lines(folder) if entry["phase"] == phase) < 40
+        midway += sum(entry["phase"] == phase for entry in lines(folder)) < whole[phase]
         assert not (folder / "results.json").exists()
+    assert midway >= 3  # a starved test process may come late to a phase, but not to most
     status, _, errors = run(*tiny, "--out", folder, "--resume")
     assert status == 0, errors
     assert results(folder)["methods"] == results(finished)["methods"]
