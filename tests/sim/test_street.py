@@ -1,4 +1,5 @@
 import dataclasses
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -59,9 +60,9 @@ def test_a_bad_building_is_named(bad):
 
 def test_every_field_is_documented():
     for config in (Street, Building):
-        documented = config.__doc__.split("Attributes:")[1]
+        documented = inspect.getdoc(config).split("Attributes:")[1]
         for field in dataclasses.fields(config):
-            assert f"\n      {field.name}: " in documented
+            assert f"\n  {field.name}: " in documented
 
 
 def test_the_car_drives_forward_within_its_record(traffic):
