@@ -106,7 +106,8 @@ class Run:
         with self.phase(phase), self._bar(phase, epochs) as show:
             state = jax.jit(jax.vmap(functools.partial(start, task), (0, axes, rows)))(params, data, train)
             state = checkpoints.restore(folder, phase, state) or state
-            _forget_lines(self.folder, phase, after=_epochs_done(state))
+            _forget_lines(self.folder, phase)
+            _append_lines(self.folder, phase, state, 0)  # the checkpoint's history, whatever the log had of it
             while not bool(stopped(task.config, state).all()):
                 done = _epochs_done(state)
                 state = step(state, keys, data, train, val, min(done + -(-epochs // CHUNKS), epochs))
@@ -208,14 +209,13 @@ def _append_lines(folder: Path, phase: str, state: FitState, done: int) -> None:
             file.write(json.dumps({"phase": phase, "epoch": epoch + 1, **values}) + "\n")
 
 
-def _forget_lines(folder: Path, phase: str, after: int) -> None:
-    """Drop the lines of epochs that no checkpoint holds, and half a line at the end."""
+def _forget_lines(folder: Path, phase: str) -> None:
+    """Drop the lines of a phase, and half a line at the end."""
     path = folder / "metrics.jsonl"
     kept = []
     for line in path.read_text().splitlines(keepends=True) if path.exists() else []:
         with contextlib.suppress(ValueError):
-            entry = json.loads(line)
-            if entry["phase"] != phase or entry["epoch"] <= after:
+            if json.loads(line)["phase"] != phase:
                 kept.append(line)
     path.write_text("".join(kept))
 

@@ -134,3 +134,13 @@ def test_a_simulated_folder_gives_the_same_results_as_the_simulator(run, finishe
     status, _, errors = run(*flags)
     assert status == 0, errors
     assert results(tmp_path / "run")["methods"] == results(finished)["methods"]
+
+
+def test_resume_restores_log_lines_that_a_kill_came_before(run, finished, tiny, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "shortened")
+    text = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (folder / "metrics.jsonl").write_text("".join(text[:-3]) + text[-3][:20])
+    status, _, errors = run(*tiny, "--out", folder, "--resume")
+    assert status == 0, errors
+    assert lines(folder) == lines(finished)
+    assert results(folder)["methods"] == results(finished)["methods"]
