@@ -23,6 +23,22 @@ def uniform_fan_in(fan_in: int) -> Callable[..., Array]:
     return init
 
 
+def repeat_rows(row: Array, count: int) -> Array:
+    """`count` copies of `row` [D], as [count, D].
+
+    A product with ones in place of a broadcast: its gradient then is a product, too. On a CPU, XLA makes a chain of
+    windowed sums of the long sum that a broadcast has for its gradient, and this took as long as the gradient of the
+    matrix that a bias stands beside.
+    """
+    return jnp.ones((count, 1), row.dtype) @ row[None]
+
+
+def affine(inputs: Array, kernel: Array, bias: Array) -> Array:
+    """inputs [..., in] @ kernel [in, out] + bias [out]."""
+    rows = inputs.reshape(-1, inputs.shape[-1])
+    return (rows @ kernel + repeat_rows(bias, len(rows))).reshape(*inputs.shape[:-1], -1)
+
+
 class Linear(nn.Module):
     """Affine map of the last axis, [..., in] to [..., features]."""
 
@@ -34,13 +50,13 @@ class Linear(nn.Module):
         init = uniform_fan_in(inputs.shape[-1])
         kernel = self.param("kernel", init, (inputs.shape[-1], self.features))
         bias = self.param("bias", init, (self.features,))
-        return inputs @ kernel + bias
+        return affine(inputs, kernel, bias)
 
 
 class Conv1d(nn.Module):
     """Valid convolution along the middle axis, [N, length, in] to [N, (length − width) // stride + 1, features].
 
-    Written as one matrix product of concatenated strided slices: XLA's own convolution is an order of magnitude slower
+    Written as one matrix product of concatenated slices of blocks of `stride` inputs: XLA's own convolution is an order of magnitude slower
     on a CPU, in its gradient above all, and turns into a grouped convolution under `vmap` over weights.
     """
 
@@ -52,8 +68,12 @@ class Conv1d(nn.Module):
     def __call__(self, inputs: Array) -> Array:
         """Convolve `inputs` [N, length, in]."""
         chex.assert_rank(inputs, 3)
-        span = inputs.shape[1] - self.width + 1
-        taps = [inputs[:, k : k + span : self.stride] for k in range(self.width)]
+        count, length, channels = inputs.shape
+        outputs = (length - self.width) // self.stride + 1
+        padded = jnp.pad(inputs, ((0, 0), (0, -length % self.stride), (0, 0)))
+        blocks = padded.reshape(count, -1, self.stride * channels)  # longer runs of memory than single inputs
+        widths = [min(self.stride, self.width - first) for first in range(0, self.width, self.stride)]
+        taps = [blocks[:, k : k + outputs, : width * channels] for k, width in enumerate(widths)]
         return Linear(self.features)(jnp.concatenate(taps, axis=-1))
 
 
@@ -79,18 +99,22 @@ class Gru(nn.Module):
         state_kernel = self.param("state_kernel", init, (self.hidden, gates))
         state_bias = self.param("state_bias", init, (gates,))
 
-        def step(state, driven):
-            recurrent = state @ state_kernel + state_bias
+        def step(state, now):
+            driven, new_bias = now
             r_in, z_in, n_in = jnp.split(driven, 3, axis=-1)
-            r_state, z_state, n_state = jnp.split(recurrent, 3, axis=-1)
+            r_state, z_state, n_state = jnp.split(state @ state_kernel, 3, axis=-1)
             reset, update = nn.sigmoid(r_in + r_state), nn.sigmoid(z_in + z_state)
-            new = jnp.tanh(n_in + reset * n_state)
+            new = jnp.tanh(n_in + reset * (n_state + new_bias))
             state = (1 - update) * new + update * state
             return state, state
 
-        driven = (inputs @ input_kernel + input_bias).swapaxes(0, 1)
+        # Biases stay out of the recurrence, where the sum of their gradients over the batch would be one more
+        # operation a step: those of reset and update join the inputs', that of the new state comes with each step.
+        new_bias = state_bias[2 * self.hidden :]
+        driven = affine(inputs.swapaxes(0, 1), input_kernel, input_bias + state_bias.at[2 * self.hidden :].set(0))
+        new_bias = repeat_rows(new_bias, steps * batch).reshape(steps, batch, self.hidden)
         start = jnp.zeros((batch, self.hidden), driven.dtype)
-        _, states = jax.lax.scan(step, start, driven, unroll=min(steps, UNROLLED_STEPS))
+        _, states = jax.lax.scan(step, start, (driven, new_bias), unroll=min(steps, UNROLLED_STEPS))
         return states.swapaxes(0, 1)
 
 

@@ -20,10 +20,11 @@ class _Tail(nn.Module):
     beams: int
 
     @nn.compact
-    def __call__(self, codes: Array, train: bool) -> Output:
+    def __call__(self, codes: Array, train: bool, slots: int | None) -> Output:
         codes = nn.Dropout(self.dropout, deterministic=not train)(codes)
         states = Gru(self.hidden)(codes)
-        return Output(logits=Linear(self.beams)(states), features=states[:, -1])
+        read = states if slots is None else states[:, -slots:]
+        return Output(logits=Linear(self.beams)(read), features=states[:, -1])
 
 
 class GruTeacher(nn.Module):
@@ -35,17 +36,18 @@ class GruTeacher(nn.Module):
     beams: int = 64
 
     @nn.compact
-    def __call__(self, scans: Array, future: int = 0, train: bool = False) -> Output:
+    def __call__(self, scans: Array, future: int = 0, train: bool = False, slots: int | None = None) -> Output:
         """Predict beams.
 
         Args:
           scans: [B, S, R], or [B, L, R] with `future`; ranges in units of 10 m, 0 where nothing moves.
           future: J, all-zero frames to append.
           train: apply dropout, from the 'dropout' stream of random numbers.
+          slots: read out only the last so many steps, for instance the J + 1 that are predictions; all if None.
         """
         chex.assert_rank(scans, 3)
         codes = encode_frames(Linear(self.embed), scans, future)
-        return _Tail(self.hidden, self.dropout, self.beams)(codes, train)
+        return _Tail(self.hidden, self.dropout, self.beams)(codes, train, slots)
 
 
 class GruStudent(GruTeacher):
@@ -66,7 +68,7 @@ class CnnGruTeacher(nn.Module):
     beams: int = 64
 
     @nn.compact
-    def __call__(self, scans: Array, future: int = 0, train: bool = False) -> Output:
+    def __call__(self, scans: Array, future: int = 0, train: bool = False, slots: int | None = None) -> Output:
         """Predict beams; arguments as in `GruTeacher`."""
         chex.assert_rank(scans, 3)
         convolutions = [Conv1d(channels) for channels in self.channels]
@@ -79,4 +81,4 @@ class CnnGruTeacher(nn.Module):
             return embedding(maps.reshape(maps.shape[0], -1))
 
         codes = encode_frames(encode, scans, future)
-        return _Tail(self.hidden, self.dropout, self.beams)(codes, train)
+        return _Tail(self.hidden, self.dropout, self.beams)(codes, train, slots)

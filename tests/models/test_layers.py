@@ -27,7 +27,9 @@ def test_gru_is_that_of_pytorch(pytorch_gru, steps):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(("length", "width", "stride"), [(11, 5, 2), (12, 5, 2), (9, 3, 1), (10, 4, 3), (5, 5, 2)])
+@pytest.mark.parametrize(
+    ("length", "width", "stride"), [(11, 5, 2), (12, 5, 2), (9, 3, 1), (10, 4, 3), (13, 5, 3), (5, 5, 2)]
+)
 def test_conv1d_is_scipys_correlation_at_every_stride_th_place(length, width, stride):
     inputs, kernel, bias = normal(2, length, 3), normal(width, 3, 4, seed=1), normal(4, seed=2)
     # The kernel's rows run over the taps, and within a tap over the channels.

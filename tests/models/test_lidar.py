@@ -162,3 +162,14 @@ def test_network_predicts_three_slots_ahead_unless_told():
     forward = network(SMALL["gru"], lambda batch: batch.sensors["scan"])
     params = jax.eval_shape(SMALL["gru"].init, jax.random.key(0), jnp.zeros((1, 1, RAYS)))
     assert jax.eval_shape(forward, params, batch).logits.shape == (2, 11, 6)
+
+
+def test_only_the_predicted_slots_can_be_read_out(module, params):
+    batch = Batch({"scans": scans()}, labels=None, power=None, mask=None)
+    whole, predicted = (
+        network(module, lambda batch: batch.sensors["scans"], future=2, predicted_only=only)(params, batch)
+        for only in (False, True)
+    )
+    assert predicted.logits.shape == (3, 3, 6)
+    np.testing.assert_allclose(predicted.logits, whole.logits[:, -3:], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(predicted.features, whole.features)
