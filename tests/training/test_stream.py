@@ -10,7 +10,7 @@ import pytest
 from beamkd.base import Rows
 from beamkd.losses import masked_mean
 from beamkd.training import FitConfig, Task, advance, map_members, start, stopped, stream
-from beamkd.training.stream import Stream, epoch_of_stream, map_batches, start_stream
+from beamkd.training.stream import Stream, epoch_of_stream, start_stream
 
 MEMBERS, N, D = 2, 23, 3
 
