@@ -47,6 +47,8 @@ CHUNKS = 20
 SILENCE = 20
 """Seconds between lines about one phase where there is no terminal."""
 
+Step = Callable[[FitState], FitState]
+
 COMPILATION = "/jax/core/compile/backend_compile_duration"
 
 
@@ -115,18 +117,17 @@ class Run:
           The end of training, [members, ...].
         """
         epochs, folder = task.config.epochs, self.folder / "checkpoints"
-        if isinstance(data, Stream):
-            begin, step = _streamed(task, data, train, val, self.devices)
-        else:
-            begin, step = _resident(task, data, axes, train, val, self.devices)
         with self.phase(phase), self._bar(phase, epochs) as show:
-            state = begin(params)
+            if isinstance(data, Stream):
+                state, step = _streamed(task, keys, params, data, train, val, self.devices)
+            else:
+                state, step = _resident(task, keys, params, data, axes, train, val, self.devices)
             state = checkpoints.restore(folder, phase, state) or state
             _forget_lines(self.folder, phase)
             _append_lines(self.folder, phase, state, 0)  # the checkpoint's history, whatever the log had of it
             while not bool(stopped(task.config, state).all()):
                 done = _epochs_done(state)
-                state = step(state, keys)
+                state = step(state)
                 _check_finite(phase, state)
                 checkpoints.save(folder, phase, state)
                 _append_lines(self.folder, phase, state, done)
@@ -158,24 +159,22 @@ class Run:
 
 
 def _resident(
-    task: Task, data: Any, axes: Any, train: Rows, val: Rows | None, devices: int
-) -> tuple[Callable, Callable]:
-    """begin(params) -> the first state, and step(state, keys) -> that some epochs on, with data on the device."""
+    task: Task, keys: Any, params: Any, data: Any, axes: Any, train: Rows, val: Rows | None, devices: int
+) -> tuple[FitState, Step]:
+    """The first state of a training on data that live on the device, and a step of some epochs."""
     rows = 0 if train.index.ndim == 2 else None
-    begin = jax.jit(jax.vmap(functools.partial(start, task), (0, axes, rows)))
-    train_on = map_members(functools.partial(advance, task), (0, 0, axes, rows, rows, None), devices)
-    epochs = task.config.epochs
-
-    def step(state, keys):
-        return train_on(state, keys, data, train, val, min(_epochs_done(state) + -(-epochs // CHUNKS), epochs))
-
-    return lambda params: begin(params, data, train), step
+    step = map_members(functools.partial(advance, task), (0, 0, axes, rows, rows, None), devices)
+    stride = -(-task.config.epochs // CHUNKS)
+    first = jax.jit(jax.vmap(functools.partial(start, task), (0, axes, rows)))(params, data, train)
+    return first, lambda state: step(state, keys, data, train, val, _epochs_done(state) + stride)
 
 
-def _streamed(task: Task, stream: Stream, train: Rows, val: Rows | None, devices: int) -> tuple[Callable, Callable]:
-    """As `_resident`, with data on the host; a step is an epoch, for these are long."""
-    epoch = epoch_of_stream(task, stream, devices)
-    return lambda params: start_stream(task, params, stream, train), lambda state, keys: epoch(state, keys, train, val)
+def _streamed(
+    task: Task, keys: Any, params: Any, stream: Stream, train: Rows, val: Rows | None, devices: int
+) -> tuple[FitState, Step]:
+    """As `_resident`, with data on the host. A step is an epoch, for these are long."""
+    step = epoch_of_stream(task, stream, devices)
+    return start_stream(task, params, stream, train), lambda state: step(state, keys, train, val)
 
 
 def environment() -> dict[str, Any]:
@@ -212,7 +211,7 @@ def _open_folder(folder: Path, config: dict[str, Any], resume: bool) -> None:
         _check_same(kept, config)
         return
     if kept.exists():
-        for name in ("checkpoints", DRIVES):
+        for name in ("checkpoints", DRIVES, f"{DRIVES}.writing"):
             shutil.rmtree(folder / name, ignore_errors=True)
         for name in ("metrics.jsonl", "results.json", "report.md", "figures.npz"):
             (folder / name).unlink(missing_ok=True)
