@@ -64,7 +64,7 @@ def summarize(teacher: Forward, params: Any, data: Any, rows: Rows, take: Callab
       The metadata, two vectors [D].
     """
     batches = in_batches(rows, EVALUATION_BATCH)
-    return merge(jax.lax.map(lambda rows: feature_moments(teacher, params, take(data, rows)), batches))
+    return merge_moments(jax.lax.map(lambda rows: feature_moments(teacher, params, take(data, rows)), batches))
 
 
 def feature_moments(teacher: Forward, params: Any, batch: Batch) -> Moments:
@@ -76,7 +76,7 @@ def feature_moments(teacher: Forward, params: Any, batch: Batch) -> Moments:
     return Moments(count, mean, jnp.where(there, jnp.square(features - mean), 0).sum(0))
 
 
-def merge(moments: Moments) -> Metadata:
+def merge_moments(moments: Moments) -> Metadata:
     """Mean and unbiased variance over all batches from the moments of each (Chan et al., 1979).
 
     Args:

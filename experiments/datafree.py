@@ -31,7 +31,7 @@ from beamkd.data import (
     stack_splits,
 )
 from beamkd.distill import answers, distillation_task, held_out
-from beamkd.inversion import STEPS, GeneratorLoss, feature_moments, generate, inversion_task, merge
+from beamkd.inversion import STEPS, GeneratorLoss, feature_moments, generate, inversion_task, merge_moments
 from beamkd.losses import kl, mse
 from beamkd.models import (
     CnnGruTeacher,
@@ -50,9 +50,9 @@ from beamkd.training import (
     flops,
     map_batches,
     map_members,
-    score,
+    mean_scores,
+    score_batch,
     supervised_task,
-    total,
 )
 from beamkd.training.evaluate import EVALUATION_BATCH
 from experiments.flags import Flags, load_drives, main
@@ -165,6 +165,10 @@ class World:
         """How batches are taken from `data`, or from what was read of the stream."""
         return select if on_host(self.windows) else gather
 
+    def map_batches(self, function: Callable[[Any, Batch], Any]) -> Callable[[Any, Rows], Any]:
+        """Compile function(params, batch) into one over many rows, as `beamkd.training.map_batches` says."""
+        return map_batches(function, self.data, self.take, EVALUATION_BATCH)
+
     @property
     def scans(self) -> tuple[int, int, int]:
         """Shape of one window's scans, [1, L, R]."""
@@ -261,8 +265,8 @@ def _train_teacher(folder: Run, config: DataFree, world: World) -> Net:
 
 def _summarize(world: World, teacher: Net) -> Metadata:
     """What the owner of the training windows hands over with the teacher, [members, D]."""
-    moments = map_batches(functools.partial(feature_moments, teacher.forward), world.take, EVALUATION_BATCH)
-    return jax.vmap(merge)(moments(teacher.params, world.data, world.split.train))
+    moments = world.map_batches(functools.partial(feature_moments, teacher.forward))
+    return jax.vmap(merge_moments)(moments(teacher.params, world.split.train))
 
 
 def _train_generator(
@@ -344,11 +348,11 @@ def _evaluate(world: World, nets: dict[str, Net]) -> tuple[dict[str, dict], dict
 
 def _scorer(world: World, forward: Forward) -> Callable[[Any, Rows], tuple[dict[str, Array], Array]]:
     """A compiled function (params, rows) -> metrics, beams predicted for current slots."""
-    scores_of = map_batches(functools.partial(score, forward), world.take, EVALUATION_BATCH)
+    score = world.map_batches(functools.partial(score_batch, forward))
 
     def run(params, rows):
-        scores = scores_of(params, world.data, rows)
-        return jax.vmap(total)(scores), scores.beams.reshape(len(scores.beams), -1)
+        scores = score(params, rows)
+        return jax.vmap(mean_scores)(scores), scores.beams.reshape(len(scores.beams), -1)
 
     return run
 

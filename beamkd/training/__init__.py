@@ -3,7 +3,7 @@
 from beamkd.training import checkpoints
 from beamkd.training.batches import all_rows
 from beamkd.training.devices import map_members
-from beamkd.training.evaluate import Scores, evaluate, flops, measure, predict, score, total
+from beamkd.training.evaluate import Scores, evaluate, flops, mean_scores, measure, predict, score_batch
 from beamkd.training.fit import FitConfig, FitState, Task, advance, fit, start, stopped
 from beamkd.training.metrics import dba, power_loss_db, power_ratio, top_k
 from beamkd.training.stream import Stream, epoch_of_stream, map_batches, start_stream
@@ -30,11 +30,11 @@ __all__ = [
     "power_loss_db",
     "power_ratio",
     "predict",
-    "score",
+    "score_batch",
     "start",
     "start_stream",
     "stopped",
     "supervised_task",
     "top_k",
-    "total",
+    "mean_scores",
 ]

@@ -20,7 +20,7 @@ SWEEPS = (3, 5)
 
 @struct.dataclass
 class Scores:
-    """How a network does on a batch. Of all batches of a dataset, stacked: `total` makes one figure.
+    """How a network does on a batch. Of all batches of a dataset, stacked: `mean_scores` makes one figure.
 
     Attributes:
       metrics: by name, [J + 1].
@@ -77,7 +77,7 @@ def measure(logits: Array, batch: Batch) -> dict[str, Array]:
     }
 
 
-def score(forward: Forward, params: Any, batch: Batch) -> Scores:
+def score_batch(forward: Forward, params: Any, batch: Batch) -> Scores:
     """How a network does on a batch, without dropout."""
     logits = forward(params, batch, None).logits[:, -batch.labels.shape[1] :]
     metrics = measure(logits, batch)
@@ -86,7 +86,7 @@ def score(forward: Forward, params: Any, batch: Batch) -> Scores:
     return Scores(metrics, counts, logits[:, 0].argmax(-1))
 
 
-def total(scores: Scores) -> dict[str, Array]:
+def mean_scores(scores: Scores) -> dict[str, Array]:
     """Metrics over all batches, by name, [J + 1], from those of each, stacked along a first axis."""
 
     def mean(values, counts):
@@ -100,7 +100,7 @@ def evaluate(
 ) -> dict[str, Array]:
     """All metrics of a network over some rows, by name, each [J + 1]; arguments as in `predict`."""
     batches = in_batches(rows, EVALUATION_BATCH)
-    return total(jax.lax.map(lambda rows: score(forward, params, take(data, rows)), batches))
+    return mean_scores(jax.lax.map(lambda rows: score_batch(forward, params, take(data, rows)), batches))
 
 
 def flops(function: Callable, *args: Any) -> float:

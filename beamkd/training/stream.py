@@ -108,35 +108,34 @@ def epoch_of_stream(task: Task, stream: Stream, devices: int = 1) -> Callable[..
     return epoch
 
 
-def map_batches(function: Callable[[Params, Any], Any], take: Callable, size: int, devices: int = 1) -> Callable:
-    """Compile a function of one batch into one over a whole dataset, on the device or on the host.
+def map_batches(
+    function: Callable[[Params, Any], Any], data: Data | Stream, take: Callable, size: int, devices: int = 1
+) -> Callable[[Params, Rows], Any]:
+    """Compile a function of one batch into one over many rows of a dataset, be it on the device or on the host.
 
     Args:
       function: function(params, batch) -> arrays.
-      take: take(data, rows) -> batch; of a stream, data is what its `prepare` gives.
-      size: examples in a batch.
+      data: the dataset, which all members share, or a stream.
+      take: take(data, rows) -> batch; of a stream it gets what `prepare` gives.
+      size: rows in a batch.
       devices: how many to spread the members over.
 
     Returns:
-      run(params [members, ...], data or stream, rows [members, N]) -> results [members, batches, ...]. Data that are
-      no stream are shared by all members.
+      run(params [members, ...], rows [members, N]) -> results of all batches, [members, batches, ...].
     """
 
-    def some(params, data, batches):
+    def over_batches(params, data, batches):
         return jax.lax.map(lambda rows: function(params, take(data, rows)), batches)
 
-    def streamed(prepare, params, context, examples, mask):
-        return some(params, prepare(context, examples), _rows(mask))
+    def over_superbatch(params, context, examples, mask):
+        return over_batches(params, data.prepare(context, examples), _rows(mask))
 
-    resident = map_members(some, (0, None, 0), devices)
-
-    def run(params: Params, data: Data | Stream, rows: Rows) -> Any:
-        batches = jax.vmap(lambda rows: in_batches(rows, size))(rows)
-        if not isinstance(data, Stream):
-            return resident(params, data, batches)
-        return _over(map_members(functools.partial(streamed, data.prepare), (0,) * 4, devices), params, data, batches)
-
-    return run
+    batched = jax.vmap(functools.partial(in_batches, batch_size=size))
+    if isinstance(data, Stream):
+        run = map_members(over_superbatch, (0, 0, 0, 0), devices)
+        return lambda params, rows: _over(run, params, data, batched(rows))
+    run = map_members(over_batches, (0, None, 0), devices)
+    return lambda params, rows: run(params, data, batched(rows))
 
 
 def _over(run: Callable, params: Params, stream: Stream, batches: Rows) -> Any:

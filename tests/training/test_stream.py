@@ -120,8 +120,7 @@ def test_a_map_over_batches_is_the_same_on_the_device_and_on_the_host(data, supe
         error = jnp.where(mask, inputs @ params["kernel"] + params["bias"] - targets, 0)
         return {"errors": error, "count": mask.sum()}
 
-    run = map_batches(residuals, take, 4)
-    host, device = run(PARAMS, Stream(reader(data)), TRAIN), run(PARAMS, data, TRAIN)
+    host, device = (map_batches(residuals, source, take, 4)(PARAMS, TRAIN) for source in (Stream(reader(data)), data))
     assert device["errors"].shape == (MEMBERS, 5, 4)
     np.testing.assert_array_equal(device["count"].sum(1), [17, 14])
     close(host, device)
