@@ -79,6 +79,6 @@ def _write_header(file: BinaryIO, array: np.ndarray, frames: int) -> None:
 
 def _open(path: Path) -> np.ndarray:
     try:
-        return np.load(path, mmap_mode="r")
+        return np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: expected an array as it was stored, found {error}") from error
