@@ -241,7 +241,8 @@ def _open_world(folder: Run, config: DataFree) -> World:
     parts = {name: getattr(splits[0], name) for name in ("train", "val", "test")}
     drives = {name: len(np.unique(windows.drive[rows.index])) for name, rows in parts.items()}
     frames = len(windows.frames.power)
-    folder.say(f"{config.source}: {frames} frames, {sum(drives.values())} drives, {len(windows)} windows")
+    place = f", streamed from {folder.folder / DRIVES}" if on_host(windows) else ""
+    folder.say(f"{config.source}: {frames} frames, {sum(drives.values())} drives, {len(windows)} windows{place}")
     return World(windows, stack_splits(splits), keys, drives)
 
 
@@ -289,22 +290,25 @@ def _train_on_labels(folder: Run, config: DataFree, world: World, student: Net) 
 
 
 def _distill_on_real_windows(folder: Run, config: DataFree, world: World, teacher: Net, student: Net) -> Net:
+    loss = functools.partial(kl, temperature=config.temperature)
+    task, split = distillation_task(student.forward, world.take, config.kd_fit, loss, config.alpha), world.split
+    data, keys = _with_answers(folder, world, teacher), world.draws("kd")
+    return student.trained(folder.train("kd", task, keys, student.params, data, (None, 0), split.train, split.val))
+
+
+def _with_answers(folder: Run, world: World, teacher: Net) -> tuple[Windows, Array] | Stream:
+    """The windows and the teacher's answers on them; of a stream, which are too many to keep, as they pass."""
+
     def teach(params, data, count):
         return answers(teacher.forward, params, data, count, world.take)
 
-    def prepare(params, batch):  # answers on all windows of a stream are too many to keep
+    def prepare(params, batch):
         return batch, teach(params, batch, len(batch.mask))
 
     if on_host(world.windows):
-        data = dataclasses.replace(world.data, prepare=prepare, context=teacher.params)
-    else:
-        teach_all = functools.partial(teach, count=len(world.windows))
-        targets = map_members(teach_all, (0, None), folder.devices)(teacher.params, world.windows)
-        data = world.windows, targets
-    loss = functools.partial(kl, temperature=config.temperature)
-    task, split = distillation_task(student.forward, world.take, config.kd_fit, loss, config.alpha), world.split
-    fit = folder.train("kd", task, world.draws("kd"), student.params, data, (None, 0), split.train, split.val)
-    return student.trained(fit)
+        return dataclasses.replace(world.data, prepare=prepare, context=teacher.params)
+    teach_all = map_members(functools.partial(teach, count=len(world.windows)), (0, None), folder.devices)
+    return world.windows, teach_all(teacher.params, world.windows)
 
 
 def _generate(config: DataFree, world: World, generator: Generator, params: Any) -> Batch:
@@ -384,6 +388,7 @@ def _describe(config: DataFree, world: World) -> dict[str, Any]:
         "windows": {name: int(counts[0]) for name, counts in parts.items()},
         "windows_by_seed": parts,
         "drives": world.drives,
+        "streamed": on_host(world.windows),
     }
 
 

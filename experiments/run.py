@@ -48,6 +48,7 @@ SILENCE = 20
 """Seconds between lines about one phase where there is no terminal."""
 
 Step = Callable[[FitState], FitState]
+"""Some epochs of all members."""
 
 COMPILATION = "/jax/core/compile/backend_compile_duration"
 
@@ -110,7 +111,7 @@ class Run:
           params: initial weights, [members, ...].
           data: what `task.take` takes, or a stream of it.
           axes: of data on the device: 0 where `data` has an axis of members, None where they share it.
-          train: the rows to train on, [members, N] or shared [N].
+          train: the rows to train on, [members, N] or, of data on the device, shared [N].
           val: the rows to choose the epoch by, likewise; or None.
 
         Returns:
