@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax import struct
 
 from beamkd.base import Array, Batch, Forward, Metadata, Rows, expect_at_least
 from beamkd.losses import activation, combine, entropy, metadata
@@ -30,6 +31,21 @@ class GeneratorLoss:
         expect_at_least(self, metadata=0, activation=0, entropy=0)
 
 
+@struct.dataclass
+class Moments:
+    """What is kept of the features of a batch, [D]: enough for the metadata over all batches.
+
+    Attributes:
+      count: [] int32, examples.
+      mean: [D], mean of the features; 0 without examples.
+      squares: [D], sum of the squared differences from that mean.
+    """
+
+    count: Array
+    mean: Array
+    squares: Array
+
+
 STEPS = FitConfig(epochs=500, patience=0)
 """Generators train for a fixed number of steps; each counts as an epoch of one batch of fresh noise."""
 
@@ -48,12 +64,29 @@ def summarize(teacher: Forward, params: Any, data: Any, rows: Rows, take: Callab
       The metadata, two vectors [D].
     """
     batches = in_batches(rows, EVALUATION_BATCH)
-    features = jax.lax.map(lambda rows: teacher(params, take(data, rows), None).features, batches)
-    weights = batches.mask[..., None]
+    return merge_moments(jax.lax.map(lambda rows: feature_moments(teacher, params, take(data, rows)), batches))
+
+
+def feature_moments(teacher: Forward, params: Any, batch: Batch) -> Moments:
+    """Moments of the teacher's features over a batch."""
+    features = teacher(params, batch, None).features
+    there = batch.mask[:, None]
+    count = batch.mask.sum()
+    mean = jnp.where(there, features, 0).sum(0) / jnp.maximum(count, 1)
+    return Moments(count, mean, jnp.where(there, jnp.square(features - mean), 0).sum(0))
+
+
+def merge_moments(moments: Moments) -> Metadata:
+    """Mean and unbiased variance over all batches from the moments of each (Chan et al., 1979).
+
+    Args:
+      moments: of the batches, stacked along a first axis.
+    """
+    weights = moments.count[:, None]
     count = weights.sum()
-    mean = jnp.where(weights, features, 0).sum((0, 1)) / count
-    variance = jnp.where(weights, jnp.square(features - mean), 0).sum((0, 1)) / (count - 1)
-    return Metadata(mean=mean, variance=variance)
+    mean = (weights * moments.mean).sum(0) / count
+    squares = (moments.squares + weights * jnp.square(moments.mean - mean)).sum(0)
+    return Metadata(mean=mean, variance=squares / (count - 1))
 
 
 def inversion_task(

@@ -9,6 +9,7 @@ windows ('kd').
 import dataclasses
 import functools
 import zlib
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -17,19 +18,20 @@ import numpy as np
 from flax import linen as nn
 
 from beamkd import report
-from beamkd.base import Array, Batch, Forward, InputError, Metadata, Windows, expect_at_least
+from beamkd.base import Array, Batch, Forward, InputError, Metadata, Rows, Windows, expect_at_least
 from beamkd.data import (
     Split,
     gather,
     lidar_batch,
     lidar_input,
     make_windows,
+    on_host,
     select,
     split_drives,
     stack_splits,
 )
 from beamkd.distill import answers, distillation_task, held_out
-from beamkd.inversion import STEPS, GeneratorLoss, generate, inversion_task, summarize
+from beamkd.inversion import STEPS, GeneratorLoss, feature_moments, generate, inversion_task, merge_moments
 from beamkd.losses import kl, mse
 from beamkd.models import (
     CnnGruTeacher,
@@ -40,9 +42,21 @@ from beamkd.models import (
     load_published,
     network,
 )
-from beamkd.training import FitConfig, FitState, all_rows, flops, map_members, measure, predict, supervised_task
+from beamkd.training import (
+    FitConfig,
+    FitState,
+    Stream,
+    all_rows,
+    flops,
+    map_batches,
+    map_members,
+    mean_scores,
+    score_batch,
+    supervised_task,
+)
+from beamkd.training.evaluate import EVALUATION_BATCH
 from experiments.flags import Flags, load_drives, main
-from experiments.run import Run
+from experiments.run import DRIVES, Run
 
 TEACHERS = {"cnn_gru": CnnGruTeacher, "gru": GruTeacher}
 
@@ -142,6 +156,20 @@ class World:
     drives: dict[str, int]
 
     @property
+    def data(self) -> Windows | Stream:
+        """The windows, or a stream of them where their frames do not live on the device."""
+        return Stream(functools.partial(gather, self.windows)) if on_host(self.windows) else self.windows
+
+    @property
+    def take(self) -> Callable[[Any, Rows], Batch]:
+        """How batches are taken from `data`, or from what was read of the stream."""
+        return select if on_host(self.windows) else gather
+
+    def map_batches(self, function: Callable[[Any, Batch], Any]) -> Callable[[Any, Rows], Any]:
+        """Compile function(params, batch) into one over many rows, as `beamkd.training.map_batches` says."""
+        return map_batches(function, self.data, self.take, EVALUATION_BATCH)
+
+    @property
     def scans(self) -> tuple[int, int, int]:
         """Shape of one window's scans, [1, L, R]."""
         return 1, self.windows.observed.shape[1], self.windows.frames.sensors["lidar"].shape[-1]
@@ -207,13 +235,14 @@ def _quick(config: DataFree) -> DataFree:
 
 def _open_world(folder: Run, config: DataFree) -> World:
     with folder.phase("data"):
-        windows = make_windows(load_drives(config))
+        windows = make_windows(load_drives(config, folder.folder / DRIVES))
         keys = jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds))
         splits = [split_drives(key, windows, config.split) for key in keys]
     parts = {name: getattr(splits[0], name) for name in ("train", "val", "test")}
     drives = {name: len(np.unique(windows.drive[rows.index])) for name, rows in parts.items()}
     frames = len(windows.frames.power)
-    folder.say(f"{config.source}: {frames} frames, {sum(drives.values())} drives, {len(windows)} windows")
+    place = f", streamed from {folder.folder / DRIVES}" if on_host(windows) else ""
+    folder.say(f"{config.source}: {frames} frames, {sum(drives.values())} drives, {len(windows)} windows{place}")
     return World(windows, stack_splits(splits), keys, drives)
 
 
@@ -230,18 +259,15 @@ def _load_teacher(config: DataFree, world: World) -> Net:
 
 def _train_teacher(folder: Run, config: DataFree, world: World) -> Net:
     net = world.net(TEACHERS[config.teacher](beams=world.beams), "teacher")
-    task, split = supervised_task(net.forward, gather, config.teacher_fit), world.split
+    task, split = supervised_task(net.forward, world.take, config.teacher_fit), world.split
     keys = world.draws("teacher fit")
-    return net.trained(folder.train("teacher", task, keys, net.params, world.windows, None, split.train, split.val))
+    return net.trained(folder.train("teacher", task, keys, net.params, world.data, None, split.train, split.val))
 
 
 def _summarize(world: World, teacher: Net) -> Metadata:
     """What the owner of the training windows hands over with the teacher, [members, D]."""
-
-    def owner(params, windows, rows):
-        return summarize(teacher.forward, params, windows, rows, gather)
-
-    return map_members(owner, (0, None, 0))(teacher.params, world.windows, world.split.train)
+    moments = world.map_batches(functools.partial(feature_moments, teacher.forward))
+    return jax.vmap(merge_moments)(moments(teacher.params, world.split.train))
 
 
 def _train_generator(
@@ -257,22 +283,32 @@ def _train_generator(
 
 
 def _train_on_labels(folder: Run, config: DataFree, world: World, student: Net) -> Net:
-    task, split = supervised_task(student.forward, gather, config.scratch_fit), world.split
+    task, split = supervised_task(student.forward, world.take, config.scratch_fit), world.split
     keys = world.draws("scratch")
-    fit = folder.train("scratch", task, keys, student.params, world.windows, None, split.train, split.val)
+    fit = folder.train("scratch", task, keys, student.params, world.data, None, split.train, split.val)
     return student.trained(fit)
 
 
 def _distill_on_real_windows(folder: Run, config: DataFree, world: World, teacher: Net, student: Net) -> Net:
-    def teach(params, windows):
-        return answers(teacher.forward, params, windows, len(windows), gather)
-
-    targets = map_members(teach, (0, None), folder.devices)(teacher.params, world.windows)
     loss = functools.partial(kl, temperature=config.temperature)
-    task = distillation_task(student.forward, gather, config.kd_fit, loss, config.alpha)
-    data, split = (world.windows, targets), world.split
-    fit = folder.train("kd", task, world.draws("kd"), student.params, data, (None, 0), split.train, split.val)
-    return student.trained(fit)
+    task, split = distillation_task(student.forward, world.take, config.kd_fit, loss, config.alpha), world.split
+    data, keys = _with_answers(folder, world, teacher), world.draws("kd")
+    return student.trained(folder.train("kd", task, keys, student.params, data, (None, 0), split.train, split.val))
+
+
+def _with_answers(folder: Run, world: World, teacher: Net) -> tuple[Windows, Array] | Stream:
+    """The windows and the teacher's answers on them; of a stream, which are too many to keep, as they pass."""
+
+    def teach(params, data, count):
+        return answers(teacher.forward, params, data, count, world.take)
+
+    def prepare(params, batch):
+        return batch, teach(params, batch, len(batch.mask))
+
+    if on_host(world.windows):
+        return dataclasses.replace(world.data, prepare=prepare, context=teacher.params)
+    teach_all = map_members(functools.partial(teach, count=len(world.windows)), (0, None), folder.devices)
+    return world.windows, teach_all(teacher.params, world.windows)
 
 
 def _generate(config: DataFree, world: World, generator: Generator, params: Any) -> Batch:
@@ -305,29 +341,31 @@ def _distill_on_generated_windows(
 
 def _evaluate(world: World, nets: dict[str, Net]) -> tuple[dict[str, dict], dict[str, Array]]:
     """On the test split, by network: metrics [members, J + 1], and beams predicted for current slots [members, N]."""
-    scorers = {forward: _scorer(forward) for forward in {net.forward for net in nets.values()}}
+    scorers = {forward: _scorer(world, forward) for forward in {net.forward for net in nets.values()}}
     methods, beams = {}, {}
     for name, net in nets.items():
-        methods[name], beams[name] = scorers[net.forward](net.params, world.windows, world.split.test)
+        methods[name], beams[name] = scorers[net.forward](net.params, world.split.test)
         if net.fit:
             methods[name] |= {"epochs": net.fit.epoch, "best_epoch": net.fit.best_epoch}
     return methods, beams
 
 
-def _scorer(forward: Forward, rows_axis: int | None = 0):
-    """A compiled function (params, windows, rows) -> metrics, beams predicted for current slots."""
+def _scorer(world: World, forward: Forward) -> Callable[[Any, Rows], tuple[dict[str, Array], Array]]:
+    """A compiled function (params, rows) -> metrics, beams predicted for current slots."""
+    score = world.map_batches(functools.partial(score_batch, forward))
 
-    def score(params, windows, rows):
-        logits, batch = predict(forward, params, windows, rows, gather)
-        return measure(logits, batch), logits[:, 0].argmax(-1)
+    def run(params, rows):
+        scores = score(params, rows)
+        return jax.vmap(mean_scores)(scores), scores.beams.reshape(len(scores.beams), -1)
 
-    return map_members(score, (0, None, rows_axis))
+    return run
 
 
 def _on_all_windows(world: World, teacher: Net) -> dict[str, Array]:
     """Metrics of a loaded teacher on all windows, none of which was used to train it, [1, J + 1]."""
     first = jax.tree.map(lambda leaf: leaf[:1], teacher.params)
-    return _scorer(teacher.forward, None)(first, world.windows, all_rows(len(world.windows)))[0]
+    rows = jax.tree.map(lambda leaf: leaf[None], all_rows(len(world.windows)))
+    return _scorer(world, teacher.forward)(first, rows)[0]
 
 
 def _cost(world: World, module: nn.Module) -> dict[str, float]:
@@ -350,6 +388,7 @@ def _describe(config: DataFree, world: World) -> dict[str, Any]:
         "windows": {name: int(counts[0]) for name, counts in parts.items()},
         "windows_by_seed": parts,
         "drives": world.drives,
+        "streamed": on_host(world.windows),
     }
 
 

@@ -14,11 +14,14 @@ import jax
 import tyro
 
 from beamkd.base import Drives, InputError, expect_at_least
-from beamkd.data import read_deepsense
-from beamkd.sim import Street, simulate
+from beamkd.data import open_drives, read_deepsense, store_drives
+from beamkd.sim import Street, simulate, simulate_chunks
 
 SIMULATED_DRIVES = 83
 """As many as Scenario 8 has."""
+
+RESIDENT_DRIVES = 4000
+"""About 160,000 windows: 210 MB of frames and, in 'kd', 460 MB of a teacher's answers a seed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Flags:
     """Drop frames whose files are bad, and the windows over them, instead of stopping."""
     drives: int = SIMULATED_DRIVES
     """Drives to simulate, for `--source sim`."""
+    resident: int = RESIDENT_DRIVES
+    """Up to this many simulated drives live on the device; more are kept in the run's folder and streamed."""
     street: Street = Street()
     """The simulated street."""
     split: Literal["random", "inorder"] = "random"
@@ -55,7 +60,7 @@ class Flags:
     """Go on with the run in `--out` where it was stopped."""
 
     def __post_init__(self):
-        expect_at_least(self, scenario=1, drives=1, seeds=1, seed=0)
+        expect_at_least(self, scenario=1, drives=1, resident=0, seeds=1, seed=0)
         if self.seed + self.seeds > 2**31:
             raise InputError(f"--seed: expected less than {2**31 - self.seeds}, found {self.seed}")
         if self.devices is not None and not 1 <= self.devices <= jax.device_count():
@@ -116,8 +121,14 @@ def _cache_compilation() -> None:
         jax.config.update("jax_compilation_cache_dir", str(home / "beamkd" / "xla"))
 
 
-def load_drives(config: Flags) -> Drives:
-    """The data that the flags name."""
-    if config.source == "sim":
-        return simulate(jax.random.key(config.seed), config.street, config.drives)
-    return read_deepsense(config.data_dir, config.scenario, lidar=config.lidar, skip_bad=config.skip_bad, progress=True)
+def load_drives(config: Flags, folder: Path) -> Drives:
+    """The data that the flags name; many simulated drives are kept in `folder`, where a resumed run finds them."""
+    if config.source == "deepsense":
+        options = {"lidar": config.lidar, "skip_bad": config.skip_bad, "progress": True}
+        return read_deepsense(config.data_dir, config.scenario, **options)
+    key = jax.random.key(config.seed)
+    if config.drives <= config.resident:
+        return simulate(key, config.street, config.drives)
+    if config.resume and folder.exists():
+        return open_drives(folder)
+    return store_drives(folder, simulate_chunks(key, config.street, config.drives))

@@ -21,17 +21,34 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from beamkd.base import InputError, Rows
-from beamkd.training import FitState, Task, advance, checkpoints, map_members, start, stopped
+from beamkd.training import (
+    FitState,
+    Stream,
+    Task,
+    advance,
+    checkpoints,
+    epoch_of_stream,
+    map_members,
+    start,
+    start_stream,
+    stopped,
+)
 from experiments.flags import Flags
 
-FREE_TO_CHANGE = ("out", "resume", "devices")
+FREE_TO_CHANGE = ("out", "resume", "devices", "resident")
 """Flags that may differ when a run is resumed: they do not change its results."""
+
+DRIVES = "drives"
+"""Folder within a run's in which drives are kept that are streamed."""
 
 CHUNKS = 20
 """A phase comes up for air this often, to show progress and to write a checkpoint."""
 
 SILENCE = 20
 """Seconds between lines about one phase where there is no terminal."""
+
+Step = Callable[[FitState], FitState]
+"""Some epochs of all members."""
 
 COMPILATION = "/jax/core/compile/backend_compile_duration"
 
@@ -92,25 +109,26 @@ class Run:
           task: what and how.
           keys: [members] keys.
           params: initial weights, [members, ...].
-          data: what `task.take` takes.
-          axes: 0 where `data` has an axis of members, None where they share it.
-          train: the rows to train on, [members, N] or shared [N].
+          data: what `task.take` takes, or a stream of it.
+          axes: of data on the device: 0 where `data` has an axis of members, None where they share it.
+          train: the rows to train on, [members, N] or, of data on the device, shared [N].
           val: the rows to choose the epoch by, likewise; or None.
 
         Returns:
           The end of training, [members, ...].
         """
-        rows = 0 if train.index.ndim == 2 else None
-        step = map_members(functools.partial(advance, task), (0, 0, axes, rows, rows, None), self.devices)
         epochs, folder = task.config.epochs, self.folder / "checkpoints"
         with self.phase(phase), self._bar(phase, epochs) as show:
-            state = jax.jit(jax.vmap(functools.partial(start, task), (0, axes, rows)))(params, data, train)
+            if isinstance(data, Stream):
+                state, step = _streamed(task, keys, params, data, train, val, self.devices)
+            else:
+                state, step = _resident(task, keys, params, data, axes, train, val, self.devices)
             state = checkpoints.restore(folder, phase, state) or state
             _forget_lines(self.folder, phase)
             _append_lines(self.folder, phase, state, 0)  # the checkpoint's history, whatever the log had of it
             while not bool(stopped(task.config, state).all()):
                 done = _epochs_done(state)
-                state = step(state, keys, data, train, val, min(done + -(-epochs // CHUNKS), epochs))
+                state = step(state)
                 _check_finite(phase, state)
                 checkpoints.save(folder, phase, state)
                 _append_lines(self.folder, phase, state, done)
@@ -139,6 +157,25 @@ class Run:
         self.seconds["total"] = time.perf_counter() - self._began
         head = {"experiment": self.name, "config": self.config, "environment": environment()}
         write_json(self.folder / "results.json", {**head, **parts, "seconds": self.seconds})
+
+
+def _resident(
+    task: Task, keys: Any, params: Any, data: Any, axes: Any, train: Rows, val: Rows | None, devices: int
+) -> tuple[FitState, Step]:
+    """The first state of a training on data that live on the device, and a step of some epochs."""
+    rows = 0 if train.index.ndim == 2 else None
+    step = map_members(functools.partial(advance, task), (0, 0, axes, rows, rows, None), devices)
+    stride = -(-task.config.epochs // CHUNKS)
+    first = jax.jit(jax.vmap(functools.partial(start, task), (0, axes, rows)))(params, data, train)
+    return first, lambda state: step(state, keys, data, train, val, _epochs_done(state) + stride)
+
+
+def _streamed(
+    task: Task, keys: Any, params: Any, stream: Stream, train: Rows, val: Rows | None, devices: int
+) -> tuple[FitState, Step]:
+    """As `_resident`, with data on the host. A step is an epoch, for these are long."""
+    step = epoch_of_stream(task, stream, devices)
+    return start_stream(task, params, stream, train), lambda state: step(state, keys, train, val)
 
 
 def environment() -> dict[str, Any]:
@@ -175,7 +212,8 @@ def _open_folder(folder: Path, config: dict[str, Any], resume: bool) -> None:
         _check_same(kept, config)
         return
     if kept.exists():
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        for name in ("checkpoints", DRIVES, f"{DRIVES}.writing"):
+            shutil.rmtree(folder / name, ignore_errors=True)
         for name in ("metrics.jsonl", "results.json", "report.md", "figures.npz"):
             (folder / name).unlink(missing_ok=True)
     elif folder.exists() and any(folder.iterdir()):

@@ -2,12 +2,14 @@
 
 from beamkd.data.deepsense import read_deepsense
 from beamkd.data.deepsense_writer import write_deepsense
+from beamkd.data.stored import open_drives, store_drives
 from beamkd.data.windows import (
     Split,
     gather,
     lidar_batch,
     lidar_input,
     make_windows,
+    on_host,
     select,
     split_drives,
     stack_splits,
@@ -19,9 +21,12 @@ __all__ = [
     "lidar_batch",
     "lidar_input",
     "make_windows",
+    "on_host",
+    "open_drives",
     "read_deepsense",
     "select",
     "split_drives",
     "stack_splits",
+    "store_drives",
     "write_deepsense",
 ]

@@ -30,7 +30,7 @@ def make_windows(drives: Drives, observed: int = OBSERVED, future: int = FUTURE)
     """All windows over drives: one from each frame that `observed` − 1 consecutive slots of its drive follow.
 
     Args:
-      drives: F frames.
+      drives: F frames. Those that are memory-mapped (`open_drives`) stay on the host, and so do their windows.
       observed: L, frames seen, the last of which is the current slot.
       future: J, slots ahead whose beam is asked for too. Where the drive has ended, or a frame was dropped, there is
         no label.
@@ -54,35 +54,42 @@ def make_windows(drives: Drives, observed: int = OBSERVED, future: int = FUTURE)
         raise InputError(f"windows: expected a drive of {observed} frames in a row or more, found at most {longest}")
     current = first + observed - 1
     # Slots increase within a drive, so the frame of a later slot stands at most as many rows further on.
-    predicted = np.full((len(first), future + 1), -1)
+    predicted = np.full((len(first), future + 1), -1, np.int32)
     for ahead in range(future + 1):
         for row in (np.minimum(current + step, count - 1) for step in range(ahead + 1)):
             there = (drive[row] == drive[current]) & (slot[row] == slot[current] + ahead)
             predicted[there, ahead] = row[there]
-    return Windows(
-        frames=jax.tree.map(jnp.asarray, drives),
-        observed=jnp.asarray(first[:, None] + np.arange(observed), jnp.int32),
-        predicted=jnp.asarray(predicted, jnp.int32),
-        drive=jnp.asarray(drive[first], jnp.int32),
+    windows = Windows(
+        frames=drives,
+        observed=first.astype(np.int32)[:, None] + np.arange(observed, dtype=np.int32),
+        predicted=predicted,
+        drive=drive[first].astype(np.int32),
     )
+    return windows if on_host(windows) else jax.tree.map(jnp.asarray, windows)
+
+
+def on_host(windows: Windows) -> bool:
+    """Whether the frames stay in memory-mapped files, to be streamed to the device."""
+    return isinstance(windows.frames.power, np.memmap)
 
 
 def gather(windows: Windows, rows: Rows) -> Batch:
-    """Gather the frames, labels and powers of some windows.
+    """Gather the frames, labels and powers of some windows: by NumPy where rows are its arrays, by JAX otherwise.
 
     Args:
       windows: W windows.
-      rows: B of them.
+      rows: B of them; any further axes in front stay.
 
     Returns:
       A batch; labels and powers of padded rows are missing.
     """
+    xp = np if isinstance(rows.index, np.ndarray) else jnp
     predicted = windows.predicted[rows.index]
-    there = (predicted >= 0) & rows.mask[:, None]
-    power = jnp.where(there[..., None], windows.frames.power[predicted], 0)
+    there = (predicted >= 0) & rows.mask[..., None]
+    power = xp.where(there[..., None], windows.frames.power[predicted], 0)
     return Batch(
         sensors={name: frames[windows.observed[rows.index]] for name, frames in windows.frames.sensors.items()},
-        labels=jnp.where(there, power.argmax(-1), MISSING),
+        labels=xp.where(there, power.argmax(-1), MISSING).astype("int32"),
         power=power,
         mask=rows.mask,
     )

@@ -5,7 +5,7 @@ from beamkd.sim.channel import beam_powers, channel
 from beamkd.sim.lidar import RAYS, Boxes, Walls, cast_rays, lidar_scan
 from beamkd.sim.materials import MATERIALS, fresnel, permittivity
 from beamkd.sim.paths import Paths, trace_paths
-from beamkd.sim.simulate import SimulatedDrive, hardware_codebook, simulate, simulate_drive
+from beamkd.sim.simulate import SimulatedDrive, hardware_codebook, simulate, simulate_chunks, simulate_drive
 from beamkd.sim.street import Building, Street, Traffic, drive_traffic
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "permittivity",
     "planar_steering_vector",
     "simulate",
+    "simulate_chunks",
     "simulate_drive",
     "steered_codebook",
     "steering_vector",

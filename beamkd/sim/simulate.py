@@ -1,6 +1,7 @@
 """Simulated drives: traffic, then beam powers and a LiDAR scan in each frame, as one compiled program."""
 
 import functools
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -49,25 +50,22 @@ def simulate(key: Array, street: Street, drives: int) -> Drives:
     Raises:
       InputError: drives < 1.
     """
+    chunks = list(simulate_chunks(key, street, drives))
+    return jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)), *chunks)
+
+
+def simulate_chunks(key: Array, street: Street, drives: int) -> Iterator[Drives]:
+    """The drives of `simulate`, `CHUNK` at a time, as NumPy arrays: `beamkd.data.store_drives` takes any number."""
     if drives < 1:
         raise InputError(f"drives: expected at least 1, found {drives}")
-    pieces = []
     for first in range(0, drives, CHUNK):
         lidar, power, position, frames = map(np.asarray, _simulate_chunk(key, first, street))
         frames = frames[: drives - first]
-        slot = np.arange(street.max_frames)
-        keep = slot < frames[:, None]  # [drives in this chunk, T]
+        keep = np.arange(street.max_frames) < frames[:, None]  # [drives in this chunk, T]
         number, slot = np.nonzero(keep)
-        arrays = [padded[: len(frames)][keep] for padded in (lidar, power, position)]
-        pieces.append((*arrays, first + 1 + number, slot))
-    lidar, power, position, number, slot = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
-    return Drives(
-        sensors={"lidar": jnp.asarray(lidar)},
-        power=jnp.asarray(power),
-        position=jnp.asarray(position),
-        drive=jnp.asarray(number, jnp.int32),
-        slot=jnp.asarray(slot, jnp.int32),
-    )
+        lidar, power, position = (padded[: len(frames)][keep] for padded in (lidar, power, position))
+        number, slot = (first + 1 + number).astype(np.int32), slot.astype(np.int32)
+        yield Drives(sensors={"lidar": lidar}, power=power, position=position, drive=number, slot=slot)
 
 
 @functools.partial(jax.jit, static_argnames="street")

@@ -3,30 +3,38 @@
 from beamkd.training import checkpoints
 from beamkd.training.batches import all_rows
 from beamkd.training.devices import map_members
-from beamkd.training.evaluate import evaluate, flops, measure, predict
+from beamkd.training.evaluate import Scores, evaluate, flops, mean_scores, measure, predict, score_batch
 from beamkd.training.fit import FitConfig, FitState, Task, advance, fit, start, stopped
 from beamkd.training.metrics import dba, power_loss_db, power_ratio, top_k
+from beamkd.training.stream import Stream, epoch_of_stream, map_batches, start_stream
 from beamkd.training.supervised import mean_over_labels, supervised_task
 
 __all__ = [
     "FitConfig",
     "FitState",
+    "Scores",
+    "Stream",
     "Task",
     "advance",
     "all_rows",
     "checkpoints",
     "dba",
+    "epoch_of_stream",
     "evaluate",
     "fit",
     "flops",
+    "map_batches",
     "map_members",
     "mean_over_labels",
     "measure",
     "power_loss_db",
     "power_ratio",
     "predict",
+    "score_batch",
     "start",
+    "start_stream",
     "stopped",
     "supervised_task",
     "top_k",
+    "mean_scores",
 ]

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from flax import struct
 
 from beamkd.base import Array, Batch, Forward, Rows
 from beamkd.training.batches import in_batches
@@ -14,6 +16,21 @@ EVALUATION_BATCH = 512
 
 SWEEPS = (3, 5)
 """Numbers of beams swept whose received power is reported, besides the single best."""
+
+
+@struct.dataclass
+class Scores:
+    """How a network does on a batch. Of all batches of a dataset, stacked: `mean_scores` makes one figure.
+
+    Attributes:
+      metrics: by name, [J + 1].
+      counts: how many examples each is the mean of, by name, [J + 1].
+      beams: [B] int32, best-scored beam of the current slot.
+    """
+
+    metrics: dict[str, Array]
+    counts: dict[str, Array]
+    beams: Array
 
 
 def predict(
@@ -60,11 +77,30 @@ def measure(logits: Array, batch: Batch) -> dict[str, Array]:
     }
 
 
+def score_batch(forward: Forward, params: Any, batch: Batch) -> Scores:
+    """How a network does on a batch, without dropout."""
+    logits = forward(params, batch, None).logits[:, -batch.labels.shape[1] :]
+    metrics = measure(logits, batch)
+    labelled, received = (batch.labels >= 0).sum(0), (batch.power.max(-1) > 0).sum(0)
+    counts = {name: received if name.startswith("power") else labelled for name in metrics}
+    return Scores(metrics, counts, logits[:, 0].argmax(-1))
+
+
+def mean_scores(scores: Scores) -> dict[str, Array]:
+    """Metrics over all batches, by name, [J + 1], from those of each, stacked along a first axis."""
+
+    def mean(values, counts):
+        return (values * counts).sum(0) / jnp.maximum(counts.sum(0), 1)
+
+    return jax.tree.map(mean, scores.metrics, scores.counts)
+
+
 def evaluate(
     forward: Forward, params: Any, data: Any, rows: Rows, take: Callable[[Any, Rows], Batch]
 ) -> dict[str, Array]:
     """All metrics of a network over some rows, by name, each [J + 1]; arguments as in `predict`."""
-    return measure(*predict(forward, params, data, rows, take))
+    batches = in_batches(rows, EVALUATION_BATCH)
+    return mean_scores(jax.lax.map(lambda rows: score_batch(forward, params, take(data, rows)), batches))
 
 
 def flops(function: Callable, *args: Any) -> float:

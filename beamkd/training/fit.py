@@ -141,12 +141,37 @@ def fit(task: Task, key: Array, params: Params, data: Data, train: Rows, val: Ro
     return advance(task, start(task, params, data, train), key, data, train, val, task.config.epochs)
 
 
-def _epoch(task: Task, state: FitState, key: Array, data: Data, train: Rows, val: Rows | None) -> FitState:
-    config = task.config
-    optimizer = _optimizer(config)
-    rate = _learning_rate(config, state.epoch)
-    order_key, steps_key = jax.random.split(jax.random.fold_in(key, state.epoch))
+def epoch_batches(config: FitConfig, key: Array, epoch: Array, train: Rows) -> tuple[Rows, Array]:
+    """The batches of an epoch in an order of its own, [steps, B], and a key for each, [steps]."""
+    order_key, steps_key = jax.random.split(jax.random.fold_in(key, epoch))
     batches = in_batches(shuffled(order_key, train), config.batch_size)
+    return batches, jax.random.split(steps_key, batches.index.shape[0])
+
+
+def validation_batches(config: FitConfig, val: Rows) -> Rows:
+    """The rows of `val` in batches, [steps, B]."""
+    return in_batches(val, 4 * config.batch_size)  # no gradients to keep: larger batches, fewer steps
+
+
+def train_pass(
+    task: Task, params: Params, moments: Any, epoch: Array, data: Data, batches: Rows, keys: Array
+) -> tuple[Params, Any, dict[str, Array]]:
+    """Train on some batches, one after the other: all of an epoch, or a part of it.
+
+    Args:
+      task: what and how, static.
+      params: the weights.
+      moments: the optimizer's state.
+      epoch: epochs done, which gives the learning rate.
+      data: whatever `task.take` takes.
+      batches: rows, [steps, B]. Batches of padding alone have no effect.
+      keys: [steps].
+
+    Returns:
+      The weights, the optimizer's state, and the loss and its parts in each step, [steps].
+    """
+    optimizer = _optimizer(task.config)
+    rate = _learning_rate(task.config, epoch)
 
     def step(carry, inputs):
         params, moments = carry
@@ -157,16 +182,42 @@ def _epoch(task: Task, state: FitState, key: Array, data: Data, train: Rows, val
         params = jax.tree.map(lambda weight, update: weight - rate * update, params, direction)
         return _where(rows.mask.any(), (params, moments), carry), {"loss": loss, **parts}
 
-    steps = batches.index.shape[0]
-    carry = (state.params, state.moments)
-    (params, moments), terms = jax.lax.scan(step, carry, (batches, jax.random.split(steps_key, steps)))
-    terms = {name: _mean(values, batches.mask) for name, values in terms.items()}
+    (params, moments), terms = jax.lax.scan(step, (params, moments), (batches, keys))
+    return params, moments, terms
+
+
+def validation_pass(task: Task, params: Params, data: Data, batches: Rows) -> Array:
+    """Loss of each batch [steps, B] without dropout, [steps]."""
+    return jax.lax.map(lambda rows: task.loss(params, task.take(data, rows), None)[0], batches)
+
+
+def end_epoch(
+    state: FitState,
+    params: Params,
+    moments: Any,
+    terms: dict[str, Array],
+    mask: Array,
+    val_losses: Array | None = None,
+    val_mask: Array | None = None,
+) -> FitState:
+    """The state after an epoch from that before it.
+
+    Args:
+      state: before the epoch.
+      params: the weights now.
+      moments: the optimizer's state now.
+      terms: the loss and its parts in each of the epoch's steps, [steps].
+      mask: which rows of each batch are no padding, [steps, B].
+      val_losses: the validation loss of each batch, [steps']; None without validation.
+      val_mask: [steps', B'], likewise.
+    """
+    terms = {name: _mean(values, mask) for name, values in terms.items()}
     epoch = state.epoch + 1
-    if val is None:
+    if val_losses is None:
         best, score, best_epoch = params, terms["loss"], epoch
         terms["val"] = jnp.nan
     else:
-        terms["val"] = _validate(task, params, data, val)
+        terms["val"] = _mean(val_losses, val_mask)
         better = terms["val"] < state.score
         best, score, best_epoch = _where(
             better, (params, terms["val"], epoch), (state.best, state.score, state.best_epoch)
@@ -175,11 +226,14 @@ def _epoch(task: Task, state: FitState, key: Array, data: Data, train: Rows, val
     return FitState(params, moments, best, score, best_epoch, epoch, history)
 
 
-def _validate(task: Task, params: Params, data: Data, val: Rows) -> Array:
-    """Mean loss over the rows of `val`, without dropout."""
-    batches = in_batches(val, 4 * task.config.batch_size)  # no gradients to keep: larger batches, fewer steps
-    losses = jax.lax.map(lambda rows: task.loss(params, task.take(data, rows), None)[0], batches)
-    return _mean(losses, batches.mask)
+def _epoch(task: Task, state: FitState, key: Array, data: Data, train: Rows, val: Rows | None) -> FitState:
+    batches, keys = epoch_batches(task.config, key, state.epoch, train)
+    params, moments, terms = train_pass(task, state.params, state.moments, state.epoch, data, batches, keys)
+    if val is None:
+        return end_epoch(state, params, moments, terms, batches.mask)
+    held_out = validation_batches(task.config, val)
+    losses = validation_pass(task, params, data, held_out)
+    return end_epoch(state, params, moments, terms, batches.mask, losses, held_out.mask)
 
 
 def _optimizer(config: FitConfig) -> optax.GradientTransformation:

@@ -144,3 +144,23 @@ def test_resume_restores_log_lines_that_a_kill_came_before(run, finished, tiny, 
     assert status == 0, errors
     assert lines(folder) == lines(finished)
     assert results(folder)["methods"] == results(finished)["methods"]
+
+
+def test_a_streamed_run_killed_and_resumed_gives_the_figures_of_a_resident_one(start, run, finished, tiny, tmp_path):
+    folder = tmp_path / "streamed"
+    flags = [*tiny, "--resident", "0", "--out", folder]
+    process = start(*flags)
+    deadline = time.monotonic() + 120
+    while not lines(folder):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1]
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    written = (folder / "drives" / "power.npy").stat().st_mtime_ns
+    status, _, errors = run(*flags, "--resume")
+    assert status == 0, errors
+    assert (folder / "drives" / "power.npy").stat().st_mtime_ns == written  # they are not simulated again
+    for name, method in results(finished)["methods"].items():
+        for metric in METRICS:
+            np.testing.assert_allclose(results(folder)["methods"][name][metric], method[metric], atol=1e-4)
+    assert [line["epoch"] for line in lines(folder)] == [line["epoch"] for line in lines(finished)]

@@ -9,6 +9,7 @@ BAD = {
     "seeds": ["--seeds", "0"],
     "seed": ["--seed", "-1"],
     "drives": ["--drives", "0"],
+    "resident": ["--resident", "-1"],
     "devices": ["--devices", "1000"],
     "source": ["--source", "moon"],
     "data-dir": ["--source", "deepsense"],
@@ -99,6 +100,7 @@ def test_help_shows_every_flag_with_its_default(capsys):
         assert flag in text
     for flag in (
         "--resume",
+        "--resident",
         "--teacher",
         "--lidar",
         "--student-loss",

@@ -6,7 +6,7 @@ import pytest
 
 from beamkd.base import InputError
 from beamkd.data.statistics import statistics
-from beamkd.sim import RAYS, Building, Street, hardware_codebook, simulate, simulate_drive
+from beamkd.sim import RAYS, Building, Street, hardware_codebook, simulate, simulate_chunks, simulate_drive
 from beamkd.sim.simulate import CHUNK
 from experiments.street import MEASURED, within
 
@@ -61,6 +61,14 @@ def test_drives_of_later_chunks_differ_from_those_of_the_first(drives):
     number = np.asarray(drives.drive)
     first, later = (np.asarray(drives.power)[number == n][:10] for n in (1, CHUNK + 1))
     assert not np.array_equal(first, later)
+
+
+def test_chunks_are_the_drives_some_at_a_time_and_not_on_a_device(drives):
+    chunks = list(simulate_chunks(jax.random.key(0), STREET, 83))
+    assert [len(np.unique(chunk.drive)) for chunk in chunks] == [CHUNK, 83 - CHUNK]
+    assert all(type(leaf) is np.ndarray for leaf in jax.tree.leaves(chunks))
+    whole = jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
+    jax.tree.map(np.testing.assert_array_equal, whole, drives)
 
 
 def test_the_body_is_seen_at_its_bearing(drives):

@@ -1,0 +1,181 @@
+"""Datasets that do not fit the device: Grain reads superbatches ahead on the host, compiled passes use them up.
+
+A superbatch is the examples of some consecutive batches. Order, batches, keys and steps are those of a dataset on the
+device, so the result is the same to rounding. All arrays here have a leading axis of members.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from beamkd.base import Array, Rows
+from beamkd.training.batches import all_rows, in_batches
+from beamkd.training.devices import map_members
+from beamkd.training.fit import (
+    Data,
+    FitState,
+    Params,
+    Task,
+    end_epoch,
+    epoch_batches,
+    start,
+    stopped,
+    train_pass,
+    validation_batches,
+    validation_pass,
+)
+
+SUPERBATCH = 8192
+"""Examples, of all members together, that are read at once: about 65 MB of LiDAR windows."""
+
+AHEAD = 2
+"""Superbatches that are ready before they are needed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """A dataset on the host.
+
+    Attributes:
+      read: read(rows) -> the examples of some rows, [members, N] of them, as NumPy arrays [members, N, ...]. Another
+        thread calls it.
+      prepare: prepare(context, examples) -> what `Task.take` takes. Runs on the device, for one member.
+      context: arrays that stay on the device, for instance a teacher's weights, [members, ...].
+    """
+
+    read: Callable[[Rows], Any]
+    prepare: Callable[[Any, Any], Data] = lambda context, examples: examples
+    context: Any = None
+
+
+def start_stream(task: Task, params: Params, stream: Stream, train: Rows) -> FitState:
+    """The state of all members before the first epoch; as `beamkd.training.start`, which does one."""
+    examples = stream.read(jax.tree.map(lambda leaf: np.asarray(leaf[:, :1]), train))
+
+    def one(params, context, examples):
+        return start(task, params, stream.prepare(context, examples), all_rows(1))
+
+    return jax.jit(jax.vmap(one))(params, stream.context, examples)
+
+
+def epoch_of_stream(task: Task, stream: Stream, devices: int = 1) -> Callable[..., FitState]:
+    """Compile an epoch of all members over a stream.
+
+    Args:
+      task: what and how; its `take` gets what `stream.prepare` gives, for instance `beamkd.data.select`.
+      stream: the dataset.
+      devices: how many to spread the members over.
+
+    Returns:
+      epoch(state, keys, train, val) -> the state an epoch later, of stopped members as it was; arguments as in
+      `beamkd.training.advance`.
+    """
+
+    def train_some(params, moments, epoch, context, examples, mask, keys):
+        return train_pass(task, params, moments, epoch, stream.prepare(context, examples), _rows(mask), keys)
+
+    def validate_some(params, context, examples, mask):
+        return validation_pass(task, params, stream.prepare(context, examples), _rows(mask))
+
+    def end(state, *ended):
+        done = stopped(task.config, state)
+        return jax.tree.map(lambda before, after: jnp.where(done, before, after), state, end_epoch(state, *ended))
+
+    train_some = map_members(train_some, (0,) * 7, devices)
+    validate_some = map_members(validate_some, (0,) * 4, devices)
+    shuffle = map_members(functools.partial(epoch_batches, task.config), (0, 0, 0), devices)
+    end = jax.jit(jax.vmap(end))
+
+    def epoch(state: FitState, keys: Array, train: Rows, val: Rows | None) -> FitState:
+        batches, step_keys = shuffle(keys, state.epoch, train)
+        params, moments, terms = state.params, state.moments, []
+        for examples, mask, steps in _superbatches(stream, batches):
+            passed = train_some(params, moments, state.epoch, stream.context, examples, mask, step_keys[:, steps])
+            params, moments, some = jax.block_until_ready(passed)  # passes must not queue up, each with its examples
+            terms.append(some)
+        ended = (params, moments, _join(terms, batches), batches.mask)
+        if val is not None:
+            batches = jax.vmap(functools.partial(validation_batches, task.config))(val)
+            ended += (_over(validate_some, params, stream, batches), batches.mask)
+        return end(state, *ended)
+
+    return epoch
+
+
+def map_batches(
+    function: Callable[[Params, Any], Any], data: Data | Stream, take: Callable, size: int, devices: int = 1
+) -> Callable[[Params, Rows], Any]:
+    """Compile a function of one batch into one over many rows of a dataset, be it on the device or on the host.
+
+    Args:
+      function: function(params, batch) -> arrays.
+      data: the dataset, which all members share, or a stream.
+      take: take(data, rows) -> batch; of a stream it gets what `prepare` gives.
+      size: rows in a batch.
+      devices: how many to spread the members over.
+
+    Returns:
+      run(params [members, ...], rows [members, N]) -> results of all batches, [members, batches, ...].
+    """
+
+    def over_batches(params, data, batches):
+        return jax.lax.map(lambda rows: function(params, take(data, rows)), batches)
+
+    def over_superbatch(params, context, examples, mask):
+        return over_batches(params, data.prepare(context, examples), _rows(mask))
+
+    batched = jax.vmap(functools.partial(in_batches, batch_size=size))
+    if isinstance(data, Stream):
+        run = map_members(over_superbatch, (0, 0, 0, 0), devices)
+        return lambda params, rows: _over(run, params, data, batched(rows))
+    run = map_members(over_batches, (0, None, 0), devices)
+    return lambda params, rows: run(params, data, batched(rows))
+
+
+def _over(run: Callable, params: Params, stream: Stream, batches: Rows) -> Any:
+    """Results [members, steps, ...] of run(params, context, examples, mask) over all superbatches."""
+    results = []
+    for examples, mask, _ in _superbatches(stream, batches):
+        results.append(jax.block_until_ready(run(params, stream.context, examples, mask)))
+    return _join(results, batches)
+
+
+def _join(results: list[Any], batches: Rows) -> Any:
+    """Results of superbatches, [members, steps in each, ...], as those of all batches [members, steps, ...]."""
+    count = batches.index.shape[1]
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts, 1)[:, :count], *results)
+
+
+def _superbatches(stream: Stream, batches: Rows) -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:
+    """Read the examples of batches [members, steps, B], so many steps at a time, while those before are in use.
+
+    Yields:
+      The examples [members, steps · B, ...] of some steps, on the device, their mask [members, steps, B] and the number
+      of each step. The last steps are padded, so that one compilation serves all.
+    """
+    batches = jax.tree.map(np.asarray, batches)
+    members, count, size = batches.index.shape
+    pieces = -(-count // max(SUPERBATCH // (members * size), 1))
+    steps = np.arange(pieces * -(-count // pieces)).reshape(pieces, -1)
+    there, steps = steps < count, np.minimum(steps, count - 1)
+
+    def read(piece):
+        mask = batches.mask[:, steps[piece]] & there[piece, :, None]
+        rows = Rows(batches.index[:, steps[piece]].reshape(members, -1), mask.reshape(members, -1))
+        return jax.device_put((stream.read(rows), mask))
+
+    reading = grain.ReadOptions(num_threads=1, prefetch_buffer_size=AHEAD)
+    ahead = grain.MapDataset.range(pieces).map(read).to_iter_dataset(reading)
+    for piece, (examples, mask) in enumerate(ahead):
+        yield examples, mask, steps[piece]
+
+
+def _rows(mask: Array) -> Rows:
+    """The rows of a superbatch in its batches, [steps, B]."""
+    return Rows(jnp.arange(mask.size).reshape(mask.shape), mask)
