@@ -40,7 +40,17 @@ from beamkd.models import (
     load_published,
     network,
 )
-from beamkd.training import FitConfig, FitState, all_rows, flops, map_members, measure, predict, supervised_task
+from beamkd.training import (
+    FitConfig,
+    FitState,
+    all_rows,
+    fetch,
+    flops,
+    is_first,
+    measure,
+    predict,
+    supervised_task,
+)
 from experiments.flags import Flags, load_drives, main
 from experiments.run import Run
 
@@ -172,7 +182,7 @@ def run(config: DataFree) -> None:
     student = world.net(GruStudent(beams=world.beams), "student")
     teacher = _load_teacher(config, world) if config.teacher not in TEACHERS else _train_teacher(folder, config, world)
     with folder.phase("metadata"):
-        summaries = _summarize(world, teacher)
+        summaries = _summarize(folder, world, teacher)
     generator, generator_params = _train_generator(folder, config, world, teacher, summaries)
     nets = {
         "teacher": teacher,
@@ -180,18 +190,19 @@ def run(config: DataFree) -> None:
         "kd": _distill_on_real_windows(folder, config, world, teacher, student),
     }
     with folder.phase("generation"):
-        generated = _generate(config, world, generator, generator_params)
+        generated = _generate(folder, config, world, generator, generator_params)
     nets["dfkd"] = _distill_on_generated_windows(folder, config, world, teacher, student, generated)
 
     with folder.phase("evaluation"):
-        methods, beams = _evaluate(world, nets)
-        zero_shot = {} if teacher.fit else {"zero_shot": _on_all_windows(world, teacher)}
-        _keep_for_figures(folder, world, beams, generated.sensors["lidar"])
+        methods, beams = _evaluate(folder, world, nets)
+        zero_shot = {} if teacher.fit else {"zero_shot": _on_all_windows(folder, world, teacher)}
+        _keep_for_figures(folder, world, beams, fetch(generated.sensors["lidar"][0, :SHOWN]))
     models = {"teacher": _cost(world, teacher.module), "student": _cost(world, student.module)}
     models["generator"] = _cost_of(generator, (1, generator.noise))
     folder.finish(data=_describe(config, world), models=models, methods=methods, **zero_shot)
-    report.write(folder.folder)
-    folder.say(report.console_table(folder.folder))
+    if is_first():
+        report.write(folder.folder)
+        folder.say(report.console_table(folder.folder))
     folder.say(f"report and figures in {folder.folder}, {folder.seconds['total']:.0f} s in all")
 
 
@@ -235,13 +246,13 @@ def _train_teacher(folder: Run, config: DataFree, world: World) -> Net:
     return net.trained(folder.train("teacher", task, keys, net.params, world.windows, None, split.train, split.val))
 
 
-def _summarize(world: World, teacher: Net) -> Metadata:
+def _summarize(folder: Run, world: World, teacher: Net) -> Metadata:
     """What the owner of the training windows hands over with the teacher, [members, D]."""
 
     def owner(params, windows, rows):
         return summarize(teacher.forward, params, windows, rows, gather)
 
-    return map_members(owner, (0, None, 0))(teacher.params, world.windows, world.split.train)
+    return folder.map(owner, (0, None, 0))(teacher.params, world.windows, world.split.train)
 
 
 def _train_generator(
@@ -267,7 +278,7 @@ def _distill_on_real_windows(folder: Run, config: DataFree, world: World, teache
     def teach(params, windows):
         return answers(teacher.forward, params, windows, len(windows), gather)
 
-    targets = map_members(teach, (0, None), folder.devices)(teacher.params, world.windows)
+    targets = folder.map(teach, (0, None))(teacher.params, world.windows)
     loss = functools.partial(kl, temperature=config.temperature)
     task = distillation_task(student.forward, gather, config.kd_fit, loss, config.alpha)
     data, split = (world.windows, targets), world.split
@@ -275,14 +286,14 @@ def _distill_on_real_windows(folder: Run, config: DataFree, world: World, teache
     return student.trained(fit)
 
 
-def _generate(config: DataFree, world: World, generator: Generator, params: Any) -> Batch:
+def _generate(folder: Run, config: DataFree, world: World, generator: Generator, params: Any) -> Batch:
     """Generated windows, [members, N, ...]: those to train on, then those held out."""
     count = config.sequences + config.held_out
 
     def make(key, params):
         return lidar_batch(generate(key, generator, params, count))
 
-    return map_members(make, (0, 0))(world.draws("sequences"), params)
+    return folder.map(make, (0, 0))(world.draws("sequences"), params)
 
 
 def _distill_on_generated_windows(
@@ -294,7 +305,7 @@ def _distill_on_generated_windows(
     def teach(params, examples):
         return answers(teacher.forward, params, examples, count, select)
 
-    targets = map_members(teach, (0, 0), folder.devices)(teacher.params, generated)
+    targets = folder.map(teach, (0, 0))(teacher.params, generated)
     loss = mse if config.student_loss == "mse" else functools.partial(kl, temperature=config.temperature)
     task = distillation_task(student.forward, select, config.dfkd_fit, loss)
     train, val = held_out(count, config.held_out)
@@ -303,31 +314,31 @@ def _distill_on_generated_windows(
     )
 
 
-def _evaluate(world: World, nets: dict[str, Net]) -> tuple[dict[str, dict], dict[str, Array]]:
+def _evaluate(folder: Run, world: World, nets: dict[str, Net]) -> tuple[dict[str, dict], dict[str, np.ndarray]]:
     """On the test split, by network: metrics [members, J + 1], and beams predicted for current slots [members, N]."""
-    scorers = {forward: _scorer(forward) for forward in {net.forward for net in nets.values()}}
+    scorers = {forward: _scorer(folder, forward) for forward in {net.forward for net in nets.values()}}
     methods, beams = {}, {}
     for name, net in nets.items():
-        methods[name], beams[name] = scorers[net.forward](net.params, world.windows, world.split.test)
+        methods[name], beams[name] = fetch(scorers[net.forward](net.params, world.windows, world.split.test))
         if net.fit:
             methods[name] |= {"epochs": net.fit.epoch, "best_epoch": net.fit.best_epoch}
     return methods, beams
 
 
-def _scorer(forward: Forward, rows_axis: int | None = 0):
+def _scorer(folder: Run, forward: Forward, rows_axis: int | None = 0):
     """A compiled function (params, windows, rows) -> metrics, beams predicted for current slots."""
 
     def score(params, windows, rows):
         logits, batch = predict(forward, params, windows, rows, gather)
         return measure(logits, batch), logits[:, 0].argmax(-1)
 
-    return map_members(score, (0, None, rows_axis))
+    return folder.map(score, (0, None, rows_axis))
 
 
-def _on_all_windows(world: World, teacher: Net) -> dict[str, Array]:
+def _on_all_windows(folder: Run, world: World, teacher: Net) -> dict[str, Array]:
     """Metrics of a loaded teacher on all windows, none of which was used to train it, [1, J + 1]."""
     first = jax.tree.map(lambda leaf: leaf[:1], teacher.params)
-    return _scorer(teacher.forward, None)(first, world.windows, all_rows(len(world.windows)))[0]
+    return fetch(_scorer(folder, teacher.forward, None)(first, world.windows, all_rows(len(world.windows)))[0])
 
 
 def _cost(world: World, module: nn.Module) -> dict[str, float]:
@@ -353,7 +364,7 @@ def _describe(config: DataFree, world: World) -> dict[str, Any]:
     }
 
 
-def _keep_for_figures(folder: Run, world: World, beams: dict[str, Array], generated: Array) -> None:
+def _keep_for_figures(folder: Run, world: World, beams: dict[str, np.ndarray], generated: np.ndarray) -> None:
     """Arrays behind the figures, of the first seed: some sequences, and the longest drive of the test split."""
     windows, test = world.windows, jax.tree.map(lambda leaf: np.asarray(leaf[0]), world.split.test)
     rows = test.index[test.mask]
@@ -364,12 +375,15 @@ def _keep_for_figures(folder: Run, world: World, beams: dict[str, Array], genera
     spread = rows[np.linspace(0, len(rows) - 1, SHOWN + 2).astype(int)[1:-1]]
     arrays = {
         "real": windows.frames.sensors["lidar"][windows.observed[spread]],
-        "generated": generated[0, :SHOWN],
+        "generated": generated,
         "power": windows.frames.power[windows.predicted[rows[there], 0]],
         "drive": longest,
         **{f"beam_{name}": beam[0, there] for name, beam in beams.items()},
     }
-    np.savez_compressed(folder.folder / "figures.npz", **{name: np.asarray(array) for name, array in arrays.items()})
+    if is_first():
+        np.savez_compressed(
+            folder.folder / "figures.npz", **{name: np.asarray(array) for name, array in arrays.items()}
+        )
 
 
 if __name__ == "__main__":

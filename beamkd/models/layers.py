@@ -108,15 +108,12 @@ def encode_frames(encode: Callable[[Array], Array], frames: Array, blank: int) -
       Codes, [B, L + J, E].
     """
     batch, length, *shape = frames.shape
-    flat = frames.reshape(batch * length, *shape)
-    if blank:
-        flat = jnp.concatenate([flat, jnp.zeros((1, *shape), frames.dtype)])
-    codes = encode(flat)
-    seen = codes[: batch * length].reshape(batch, length, -1)
+    codes = encode(frames.reshape(batch * length, *shape)).reshape(batch, length, -1)
     if not blank:
-        return seen
-    tail = jnp.broadcast_to(codes[-1], (batch, blank, codes.shape[-1]))
-    return jnp.concatenate([seen, tail], axis=1)
+        return codes
+    # Encoded apart: appended to the others, it would keep devices that share a batch from dividing them.
+    tail = jnp.broadcast_to(encode(jnp.zeros((1, *shape), frames.dtype)), (batch, blank, codes.shape[-1]))
+    return jnp.concatenate([codes, tail], axis=1)
 
 
 def count_weights(params) -> int:
