@@ -56,7 +56,7 @@ class Flags:
     batch_devices: int = 1
     """Devices that share each batch; the others take further seeds."""
     coordinator: str | None = None
-    """For several processes, on one host or many: HOST:PORT of the first one, the same for all; or 'auto', which finds it
+    """HOST:PORT of the first of several processes, on one host or many; the same for all. Or 'auto', which finds it
     and the next two flags in the environment of a cluster (Slurm, Open MPI, TPU pods, Kubernetes)."""
     num_processes: int | None = None
     """How many processes there are, with `--coordinator`."""
