@@ -10,6 +10,7 @@ import ctypes
 import os
 import pickle
 import signal
+import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -46,20 +47,23 @@ def joined(name: str, coordinator: str | None, processes: int | None, process: i
       process: number of this one, from 0.
 
     Raises:
-      InputError: no cluster's environment was found.
+      InputError: no cluster's environment was found, or the first process cannot have its port.
     """
     if coordinator is None:
         yield
         return
     lost = f"{name}: another process was lost; start all of them again with --resume"
-    _say_when_aborted(lost)
+    _say_when_aborted(f"{name}: --coordinator: expected all processes at {coordinator}, found some missing")
     found = None if coordinator == CLUSTER else coordinator
+    if found and process == 0:
+        _check_free(found)
     try:
         jax.distributed.initialize(
             found, processes, process, heartbeat_timeout_seconds=HEARTBEAT, shutdown_timeout_seconds=SHUTDOWN
         )
     except ValueError as error:
         raise InputError(f"--coordinator: expected the environment of a cluster, found none ({error})") from None
+    _say_when_aborted(lost)
     try:
         yield
     except InputError:  # all processes come here alike, and none is lost
@@ -110,6 +114,14 @@ def _broadcast(message: bytes) -> bytes:
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(message))))
     padded = np.frombuffer(message.ljust(size, b"\0")[:size], np.uint8)
     return multihost_utils.broadcast_one_to_all(padded).tobytes()
+
+
+def _check_free(address: str) -> None:
+    """Where the port is taken, JAX's runtime itself crashes now and then."""
+    try:
+        socket.create_server(("", int(address.rpartition(":")[2]))).close()
+    except OSError as error:
+        raise InputError(f"--coordinator: expected a free port in {address}, found {error.strerror}") from None
 
 
 def _say_when_aborted(line: str) -> None:

@@ -84,3 +84,15 @@ def test_what_the_first_process_refuses_ends_all_with_status_2_and_touches_nothi
         assert errors.splitlines()[-1].startswith("datafree: --out: expected a new or empty folder")
     assert [path.name for path in (tmp_path / "0").iterdir()] == ["thesis.tex"]
     assert not (tmp_path / "1").exists()
+
+
+def test_port_in_use_is_refused(run, tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        flags = "--coordinator", address, "--num-processes", 2, "--process-id", 0
+        status, _, errors = run("--out", tmp_path / "run", *flags)
+    assert status == 2
+    assert errors.splitlines()[-1].startswith(f"datafree: --coordinator: expected a free port in {address}")
+    assert not (tmp_path / "run").exists()
