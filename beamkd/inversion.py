@@ -12,6 +12,7 @@ from flax import struct
 from beamkd.base import Array, Batch, Forward, Metadata, Rows, expect_at_least
 from beamkd.losses import activation, combine, entropy, metadata
 from beamkd.training.batches import all_rows, in_batches
+from beamkd.training.devices import spread_batch
 from beamkd.training.evaluate import EVALUATION_BATCH
 from beamkd.training.fit import FitConfig, FitState, Task, fit
 
@@ -116,7 +117,7 @@ def inversion_task(
 
     def step_loss(params, batch, key):
         teacher_params, summary = batch
-        noise = jax.random.normal(key, (config.batch_size, generator.noise))
+        noise = spread_batch(jax.random.normal(key, (config.batch_size, generator.noise)))
         made = as_batch(generator.apply(params, noise))
         output = teacher(teacher_params, made, None)
         predictions = output.logits[:, -made.labels.shape[1] :]
@@ -127,7 +128,7 @@ def inversion_task(
 
 def generate(key: Array, generator: nn.Module, params: Any, count: int) -> Array:
     """Let a generator make `count` examples from standard normal noise, [count, ...]."""
-    return generator.apply(params, jax.random.normal(key, (count, generator.noise)))
+    return generator.apply(params, spread_batch(jax.random.normal(key, (count, generator.noise))))
 
 
 def invert(

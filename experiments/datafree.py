@@ -47,16 +47,17 @@ from beamkd.training import (
     FitState,
     Stream,
     all_rows,
+    fetch,
     flops,
+    is_first,
     map_batches,
-    map_members,
     mean_scores,
     score_batch,
     supervised_task,
 )
 from beamkd.training.evaluate import EVALUATION_BATCH
 from experiments.flags import Flags, load_drives, main
-from experiments.run import DRIVES, Run
+from experiments.run import Run
 
 TEACHERS = {"cnn_gru": CnnGruTeacher, "gru": GruTeacher}
 
@@ -125,12 +126,14 @@ class Net:
     Attributes:
       module: the Flax module.
       forward: it as a function of batches.
+      predict: the same, with the logits of the predicted slots alone.
       params: its weights, [members, ...].
       fit: how its training went; None if it was loaded.
     """
 
     module: nn.Module
     forward: Forward
+    predict: Forward
     params: Any
     fit: FitState | None = None
 
@@ -165,10 +168,6 @@ class World:
         """How batches are taken from `data`, or from what was read of the stream."""
         return select if on_host(self.windows) else gather
 
-    def map_batches(self, function: Callable[[Any, Batch], Any]) -> Callable[[Any, Rows], Any]:
-        """Compile function(params, batch) into one over many rows, as `beamkd.training.map_batches` says."""
-        return map_batches(function, self.data, self.take, EVALUATION_BATCH)
-
     @property
     def scans(self) -> tuple[int, int, int]:
         """Shape of one window's scans, [1, L, R]."""
@@ -189,7 +188,11 @@ class World:
 
     def net(self, module: nn.Module, name: str) -> Net:
         """A network of scans with its initial weights."""
-        return Net(module, network(module, lidar_input), self.init(module, name, self.scans))
+        return _net(module, self.init(module, name, self.scans))
+
+
+def _net(module: nn.Module, params: Any) -> Net:
+    return Net(module, network(module, lidar_input), network(module, lidar_input, predicted_only=True), params)
 
 
 def run(config: DataFree) -> None:
@@ -200,7 +203,7 @@ def run(config: DataFree) -> None:
     student = world.net(GruStudent(beams=world.beams), "student")
     teacher = _load_teacher(config, world) if config.teacher not in TEACHERS else _train_teacher(folder, config, world)
     with folder.phase("metadata"):
-        summaries = _summarize(world, teacher)
+        summaries = _summarize(folder, world, teacher)
     generator, generator_params = _train_generator(folder, config, world, teacher, summaries)
     nets = {
         "teacher": teacher,
@@ -208,18 +211,19 @@ def run(config: DataFree) -> None:
         "kd": _distill_on_real_windows(folder, config, world, teacher, student),
     }
     with folder.phase("generation"):
-        generated = _generate(config, world, generator, generator_params)
+        generated = _generate(folder, config, world, generator, generator_params)
     nets["dfkd"] = _distill_on_generated_windows(folder, config, world, teacher, student, generated)
 
     with folder.phase("evaluation"):
-        methods, beams = _evaluate(world, nets)
-        zero_shot = {} if teacher.fit else {"zero_shot": _on_all_windows(world, teacher)}
-        _keep_for_figures(folder, world, beams, generated.sensors["lidar"])
+        methods, beams = _evaluate(folder, world, nets)
+        zero_shot = {} if teacher.fit else {"zero_shot": _on_all_windows(folder, world, teacher)}
+        _keep_for_figures(folder, world, beams, fetch(generated.sensors["lidar"][0, :SHOWN]))
     models = {"teacher": _cost(world, teacher.module), "student": _cost(world, student.module)}
     models["generator"] = _cost_of(generator, (1, generator.noise))
     folder.finish(data=_describe(config, world), models=models, methods=methods, **zero_shot)
-    report.write(folder.folder)
-    folder.say(report.console_table(folder.folder))
+    if is_first():
+        report.write(folder.folder)
+        folder.say(report.console_table(folder.folder))
     folder.say(f"report and figures in {folder.folder}, {folder.seconds['total']:.0f} s in all")
 
 
@@ -235,13 +239,13 @@ def _quick(config: DataFree) -> DataFree:
 
 def _open_world(folder: Run, config: DataFree) -> World:
     with folder.phase("data"):
-        windows = make_windows(load_drives(config, folder.folder / DRIVES))
+        windows = make_windows(load_drives(config, folder.drives))
         keys = jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds))
         splits = [split_drives(key, windows, config.split) for key in keys]
     parts = {name: getattr(splits[0], name) for name in ("train", "val", "test")}
     drives = {name: len(np.unique(windows.drive[rows.index])) for name, rows in parts.items()}
     frames = len(windows.frames.power)
-    place = f", streamed from {folder.folder / DRIVES}" if on_host(windows) else ""
+    place = f", streamed from {folder.drives}" if on_host(windows) else ""
     folder.say(f"{config.source}: {frames} frames, {sum(drives.values())} drives, {len(windows)} windows{place}")
     return World(windows, stack_splits(splits), keys, drives)
 
@@ -254,20 +258,25 @@ def _load_teacher(config: DataFree, world: World) -> Net:
         expected = f"{world.scans[-1]} rays and {world.beams} beams"
         raise InputError(f"{config.teacher}: expected a network for {expected}, found {rays} and {beams}")
     everywhere = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(world.keys)), params)
-    return Net(module, network(module, lidar_input), everywhere)
+    return _net(module, everywhere)
 
 
 def _train_teacher(folder: Run, config: DataFree, world: World) -> Net:
     net = world.net(TEACHERS[config.teacher](beams=world.beams), "teacher")
-    task, split = supervised_task(net.forward, world.take, config.teacher_fit), world.split
+    task, split = supervised_task(net.predict, world.take, config.teacher_fit), world.split
     keys = world.draws("teacher fit")
     return net.trained(folder.train("teacher", task, keys, net.params, world.data, None, split.train, split.val))
 
 
-def _summarize(world: World, teacher: Net) -> Metadata:
+def _summarize(folder: Run, world: World, teacher: Net) -> Metadata:
     """What the owner of the training windows hands over with the teacher, [members, D]."""
-    moments = world.map_batches(functools.partial(feature_moments, teacher.forward))
-    return jax.vmap(merge_moments)(moments(teacher.params, world.split.train))
+    moments = _over_batches(folder, world, functools.partial(feature_moments, teacher.forward))
+    return jax.vmap(merge_moments)(fetch(moments(teacher.params, world.split.train)))
+
+
+def _over_batches(folder: Run, world: World, function: Callable[[Any, Batch], Any]) -> Callable[[Any, Rows], Any]:
+    """Compile function(params, batch) into one over many rows, as `beamkd.training.map_batches` says."""
+    return map_batches(function, world.data, world.take, EVALUATION_BATCH, folder.map)
 
 
 def _train_generator(
@@ -283,7 +292,7 @@ def _train_generator(
 
 
 def _train_on_labels(folder: Run, config: DataFree, world: World, student: Net) -> Net:
-    task, split = supervised_task(student.forward, world.take, config.scratch_fit), world.split
+    task, split = supervised_task(student.predict, world.take, config.scratch_fit), world.split
     keys = world.draws("scratch")
     fit = folder.train("scratch", task, keys, student.params, world.data, None, split.train, split.val)
     return student.trained(fit)
@@ -307,18 +316,18 @@ def _with_answers(folder: Run, world: World, teacher: Net) -> tuple[Windows, Arr
 
     if on_host(world.windows):
         return dataclasses.replace(world.data, prepare=prepare, context=teacher.params)
-    teach_all = map_members(functools.partial(teach, count=len(world.windows)), (0, None), folder.devices)
+    teach_all = folder.map(functools.partial(teach, count=len(world.windows)), (0, None))
     return world.windows, teach_all(teacher.params, world.windows)
 
 
-def _generate(config: DataFree, world: World, generator: Generator, params: Any) -> Batch:
+def _generate(folder: Run, config: DataFree, world: World, generator: Generator, params: Any) -> Batch:
     """Generated windows, [members, N, ...]: those to train on, then those held out."""
     count = config.sequences + config.held_out
 
     def make(key, params):
         return lidar_batch(generate(key, generator, params, count))
 
-    return map_members(make, (0, 0))(world.draws("sequences"), params)
+    return folder.map(make, (0, 0))(world.draws("sequences"), params)
 
 
 def _distill_on_generated_windows(
@@ -330,7 +339,7 @@ def _distill_on_generated_windows(
     def teach(params, examples):
         return answers(teacher.forward, params, examples, count, select)
 
-    targets = map_members(teach, (0, 0), folder.devices)(teacher.params, generated)
+    targets = folder.map(teach, (0, 0))(teacher.params, generated)
     loss = mse if config.student_loss == "mse" else functools.partial(kl, temperature=config.temperature)
     task = distillation_task(student.forward, select, config.dfkd_fit, loss)
     train, val = held_out(count, config.held_out)
@@ -339,33 +348,33 @@ def _distill_on_generated_windows(
     )
 
 
-def _evaluate(world: World, nets: dict[str, Net]) -> tuple[dict[str, dict], dict[str, Array]]:
+def _evaluate(folder: Run, world: World, nets: dict[str, Net]) -> tuple[dict[str, dict], dict[str, np.ndarray]]:
     """On the test split, by network: metrics [members, J + 1], and beams predicted for current slots [members, N]."""
-    scorers = {forward: _scorer(world, forward) for forward in {net.forward for net in nets.values()}}
+    scorers = {predict: _scorer(folder, world, predict) for predict in {net.predict for net in nets.values()}}
     methods, beams = {}, {}
     for name, net in nets.items():
-        methods[name], beams[name] = scorers[net.forward](net.params, world.split.test)
+        methods[name], beams[name] = scorers[net.predict](net.params, world.split.test)
         if net.fit:
             methods[name] |= {"epochs": net.fit.epoch, "best_epoch": net.fit.best_epoch}
     return methods, beams
 
 
-def _scorer(world: World, forward: Forward) -> Callable[[Any, Rows], tuple[dict[str, Array], Array]]:
-    """A compiled function (params, rows) -> metrics, beams predicted for current slots."""
-    score = world.map_batches(functools.partial(score_batch, forward))
+def _scorer(folder: Run, world: World, predict: Forward) -> Callable[[Any, Rows], tuple[dict[str, Array], np.ndarray]]:
+    """A function (params, rows) -> metrics, beams predicted for current slots, compiled."""
+    score = _over_batches(folder, world, functools.partial(score_batch, predict))
 
     def run(params, rows):
-        scores = score(params, rows)
+        scores = fetch(score(params, rows))
         return jax.vmap(mean_scores)(scores), scores.beams.reshape(len(scores.beams), -1)
 
     return run
 
 
-def _on_all_windows(world: World, teacher: Net) -> dict[str, Array]:
+def _on_all_windows(folder: Run, world: World, teacher: Net) -> dict[str, Array]:
     """Metrics of a loaded teacher on all windows, none of which was used to train it, [1, J + 1]."""
     first = jax.tree.map(lambda leaf: leaf[:1], teacher.params)
     rows = jax.tree.map(lambda leaf: leaf[None], all_rows(len(world.windows)))
-    return _scorer(world, teacher.forward)(first, rows)[0]
+    return _scorer(folder, world, teacher.predict)(first, rows)[0]
 
 
 def _cost(world: World, module: nn.Module) -> dict[str, float]:
@@ -392,7 +401,7 @@ def _describe(config: DataFree, world: World) -> dict[str, Any]:
     }
 
 
-def _keep_for_figures(folder: Run, world: World, beams: dict[str, Array], generated: Array) -> None:
+def _keep_for_figures(folder: Run, world: World, beams: dict[str, np.ndarray], generated: np.ndarray) -> None:
     """Arrays behind the figures, of the first seed: some sequences, and the longest drive of the test split."""
     windows, test = world.windows, jax.tree.map(lambda leaf: np.asarray(leaf[0]), world.split.test)
     rows = test.index[test.mask]
@@ -403,12 +412,15 @@ def _keep_for_figures(folder: Run, world: World, beams: dict[str, Array], genera
     spread = rows[np.linspace(0, len(rows) - 1, SHOWN + 2).astype(int)[1:-1]]
     arrays = {
         "real": windows.frames.sensors["lidar"][windows.observed[spread]],
-        "generated": generated[0, :SHOWN],
+        "generated": generated,
         "power": windows.frames.power[windows.predicted[rows[there], 0]],
         "drive": longest,
         **{f"beam_{name}": beam[0, there] for name, beam in beams.items()},
     }
-    np.savez_compressed(folder.folder / "figures.npz", **{name: np.asarray(array) for name, array in arrays.items()})
+    if is_first():
+        np.savez_compressed(
+            folder.folder / "figures.npz", **{name: np.asarray(array) for name, array in arrays.items()}
+        )
 
 
 if __name__ == "__main__":

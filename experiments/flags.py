@@ -16,6 +16,8 @@ import tyro
 from beamkd.base import Drives, InputError, expect_at_least
 from beamkd.data import open_drives, read_deepsense, store_drives
 from beamkd.sim import Street, simulate, simulate_chunks
+from beamkd.training import is_first, joined
+from beamkd.training.hosts import CLUSTER
 
 SIMULATED_DRIVES = 83
 """As many as Scenario 8 has."""
@@ -55,22 +57,46 @@ class Flags:
     quick: bool = False
     """A small run of under a minute, for trying."""
     devices: int | None = None
-    """Devices to use; all if not given."""
+    """Devices to use, of all processes together; all if not given."""
+    batch_devices: int = 1
+    """Devices that share each batch; the others take further seeds."""
+    coordinator: str | None = None
+    """HOST:PORT of the first of several processes, on one host or many; the same for all. Or 'auto', which finds it
+    and the next two flags in the environment of a cluster (Slurm, Open MPI, TPU pods, Kubernetes)."""
+    num_processes: int | None = None
+    """How many processes there are, with `--coordinator`."""
+    process_id: int | None = None
+    """Number of this process, from 0, with `--coordinator`. The first one writes."""
     resume: bool = False
     """Go on with the run in `--out` where it was stopped."""
 
     def __post_init__(self):
-        expect_at_least(self, scenario=1, drives=1, resident=0, seeds=1, seed=0)
+        expect_at_least(self, scenario=1, drives=1, resident=0, seeds=1, seed=0, batch_devices=1)
+        _check_processes(self.coordinator, self.num_processes, self.process_id)
         if self.seed + self.seeds > 2**31:
             raise InputError(f"--seed: expected less than {2**31 - self.seeds}, found {self.seed}")
-        if self.devices is not None and not 1 <= self.devices <= jax.device_count():
-            raise InputError(f"--devices: expected 1 to {jax.device_count()}, found {self.devices}")
         if self.source == "deepsense" and self.data_dir is None:
             raise InputError("--data-dir: expected a folder with --source deepsense, found none")
         if self.source == "sim" and self.data_dir is not None:
             raise InputError(f"--data-dir: expected none with --source sim, found {self.data_dir}")
         if self.source == "sim" and self.lidar != "measured":
             raise InputError(f"--lidar: expected it with --source deepsense only, found {self.lidar}")
+
+
+def _check_processes(coordinator: str | None, processes: int | None, process: int | None) -> None:
+    """Devices are counted later: they are those of all processes, which first have to find one another."""
+    if coordinator in (None, CLUSTER):
+        for flag, found in {"--num-processes": processes, "--process-id": process}.items():
+            if found is not None:
+                raise InputError(f"{flag}: expected it with --coordinator HOST:PORT only, found {found}")
+        return
+    host, _, port = coordinator.rpartition(":")
+    if not (host and port.isdecimal() and 0 < int(port) < 2**16):
+        raise InputError(f"--coordinator: expected HOST:PORT or {CLUSTER}, found {coordinator}")
+    if processes is None or processes < 1:
+        raise InputError(f"--num-processes: expected 1 or more with --coordinator, found {processes}")
+    if process is None or not 0 <= process < processes:
+        raise InputError(f"--process-id: expected 0 to {processes - 1} with --coordinator, found {process}")
 
 
 Config = TypeVar("Config")
@@ -91,7 +117,10 @@ def main(
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax warns of layouts that we do not use
     _cache_compilation()
     try:
-        run(_parse(name, config_type, arguments))
+        config = _parse(name, config_type, arguments)
+        processes = [getattr(config, flag, None) for flag in ("coordinator", "num_processes", "process_id")]
+        with joined(name, *processes):
+            run(config)
     except InputError as error:
         print(f"{name}: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -124,7 +153,7 @@ def _cache_compilation() -> None:
 def load_drives(config: Flags, folder: Path) -> Drives:
     """The data that the flags name; many simulated drives are kept in `folder`, where a resumed run finds them."""
     if config.source == "deepsense":
-        options = {"lidar": config.lidar, "skip_bad": config.skip_bad, "progress": True}
+        options = {"lidar": config.lidar, "skip_bad": config.skip_bad, "progress": is_first()}
         return read_deepsense(config.data_dir, config.scenario, **options)
     key = jax.random.key(config.seed)
     if config.drives <= config.resident:

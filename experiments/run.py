@@ -9,7 +9,7 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,9 @@ from beamkd.training import (
     advance,
     checkpoints,
     epoch_of_stream,
+    fetch,
+    from_first,
+    is_first,
     map_members,
     start,
     start_stream,
@@ -35,7 +38,10 @@ from beamkd.training import (
 )
 from experiments.flags import Flags
 
-FREE_TO_CHANGE = ("out", "resume", "devices", "resident")
+FREE_TO_CHANGE = (
+    *("out", "resume", "devices", "batch_devices", "resident"),
+    *("coordinator", "num_processes", "process_id"),
+)
 """Flags that may differ when a run is resumed: they do not change its results."""
 
 DRIVES = "drives"
@@ -49,30 +55,33 @@ SILENCE = 20
 
 Step = Callable[[FitState], FitState]
 """Some epochs of all members."""
+CHECKPOINTS = "checkpoints"
+"""Where they are in the folder of a run."""
 
 COMPILATION = "/jax/core/compile/backend_compile_duration"
 
 
 class Run:
-    """An experiment's folder and clock.
+    """An experiment's folder, devices and clock. Of several processes only the first touches the folder and prints.
 
     Attributes:
       folder: where everything goes.
-      devices: number of devices to use.
+      devices: number of devices to use, of all processes.
+      batch_devices: how many of them share a batch.
       seconds: in all, of compilation, and of each phase by name.
     """
 
     def __init__(self, name: str, config: Flags):
         self.name = name
         self.folder = config.out or Path("runs") / name
-        self.devices = config.devices or jax.local_device_count()
+        self.devices, self.batch_devices = _count_devices(config), config.batch_devices
         self.config = {key: value for key, value in _plain(config).items() if key not in FREE_TO_CHANGE}
         self.seconds = {"total": 0.0, "compile": 0.0, "phases": {}}
         self._began = time.perf_counter()
         self._console = Console(highlight=False, soft_wrap=True)
         if not self._console.is_terminal:
             self._console.width = 120  # room for tables: a file has no width of its own
-        _open_folder(self.folder, self.config, config.resume)
+        from_first(lambda: _open_folder(self.folder, self.config, config.resume))
         jax.monitoring.register_event_duration_secs_listener(self._count_compilation)
 
     def _count_compilation(self, event: str, seconds: float, **_) -> None:
@@ -81,7 +90,17 @@ class Run:
 
     def say(self, text: Any) -> None:
         """Print a line, or anything that rich can show."""
-        self._console.print(text)
+        if is_first():
+            self._console.print(text)
+
+    def map(self, function: Callable, axes: Sequence[Any]) -> Callable:
+        """`map_members` over the devices of this run."""
+        return map_members(function, axes, self.devices, self.batch_devices)
+
+    @property
+    def drives(self) -> Path:
+        """Where drives are kept that are streamed; several processes may share a disk."""
+        return self.folder / (DRIVES if is_first() else f"{DRIVES}.{jax.process_index()}")
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -115,31 +134,48 @@ class Run:
           val: the rows to choose the epoch by, likewise; or None.
 
         Returns:
-          The end of training, [members, ...].
+          The end of training, [members, ...], NumPy's arrays.
         """
-        epochs, folder = task.config.epochs, self.folder / "checkpoints"
+        epochs = task.config.epochs
         with self.phase(phase), self._bar(phase, epochs) as show:
             if isinstance(data, Stream):
-                state, step = _streamed(task, keys, params, data, train, val, self.devices)
+                state, step = self._streamed(task, keys, params, data, train, val)
             else:
-                state, step = _resident(task, keys, params, data, axes, train, val, self.devices)
-            state = checkpoints.restore(folder, phase, state) or state
-            _forget_lines(self.folder, phase)
-            _append_lines(self.folder, phase, state, 0)  # the checkpoint's history, whatever the log had of it
-            while not bool(stopped(task.config, state).all()):
+                state, step = self._resident(task, keys, params, data, axes, train, val)
+            state = from_first(functools.partial(_reopen, self.folder, phase, fetch(state)))
+            while not stopped(task.config, state).all():
                 done = _epochs_done(state)
-                state = step(state)
+                state = fetch(step(state))
                 _check_finite(phase, state)
-                checkpoints.save(folder, phase, state)
-                _append_lines(self.folder, phase, state, done)
+                if is_first():
+                    checkpoints.save(self.folder / CHECKPOINTS, phase, state)
+                    _append_lines(self.folder, phase, state, done)
                 show(state)
         self.say(f"{phase:<10} {_summary(state):<60} {self.seconds['phases'][phase]:6.1f} s")
         return state
 
+    def _resident(
+        self, task: Task, keys: Any, params: Any, data: Any, axes: Any, train: Rows, val: Rows | None
+    ) -> tuple[FitState, Step]:
+        """The first state of a training on data that live on the device, and a step of some epochs."""
+        rows = 0 if train.index.ndim == 2 else None
+        begin = self.map(functools.partial(start, task), (0, axes, rows))
+        step = self.map(functools.partial(advance, task), (0, 0, axes, rows, rows, None))
+        stride = -(-task.config.epochs // CHUNKS)
+        first = begin(params, data, train)
+        return first, lambda state: step(state, keys, data, train, val, _epochs_done(state) + stride)
+
+    def _streamed(
+        self, task: Task, keys: Any, params: Any, stream: Stream, train: Rows, val: Rows | None
+    ) -> tuple[FitState, Step]:
+        """As `_resident`, with data on the host. A step is an epoch, for these are long."""
+        step = epoch_of_stream(task, stream, self.map)
+        return start_stream(task, params, stream, train), lambda state: step(state, keys, train, val)
+
     @contextlib.contextmanager
     def _bar(self, phase: str, epochs: int) -> Iterator[Callable[[FitState], None]]:
         """What shows how far a phase is: a progress bar on a terminal, now and then a line elsewhere."""
-        if not self._console.is_terminal:
+        if not (self._console.is_terminal and is_first()):
             yield _teller(self.say, phase)
             return
         columns = (
@@ -153,29 +189,11 @@ class Run:
             yield lambda state: bar.update(task, completed=_epochs_done(state), now=_summary(state))
 
     def finish(self, **parts: Any) -> None:
-        """Write results.json."""
+        """Write results.json; `parts` may hold arrays of this process only."""
         self.seconds["total"] = time.perf_counter() - self._began
         head = {"experiment": self.name, "config": self.config, "environment": environment()}
-        write_json(self.folder / "results.json", {**head, **parts, "seconds": self.seconds})
-
-
-def _resident(
-    task: Task, keys: Any, params: Any, data: Any, axes: Any, train: Rows, val: Rows | None, devices: int
-) -> tuple[FitState, Step]:
-    """The first state of a training on data that live on the device, and a step of some epochs."""
-    rows = 0 if train.index.ndim == 2 else None
-    step = map_members(functools.partial(advance, task), (0, 0, axes, rows, rows, None), devices)
-    stride = -(-task.config.epochs // CHUNKS)
-    first = jax.jit(jax.vmap(functools.partial(start, task), (0, axes, rows)))(params, data, train)
-    return first, lambda state: step(state, keys, data, train, val, _epochs_done(state) + stride)
-
-
-def _streamed(
-    task: Task, keys: Any, params: Any, stream: Stream, train: Rows, val: Rows | None, devices: int
-) -> tuple[FitState, Step]:
-    """As `_resident`, with data on the host. A step is an epoch, for these are long."""
-    step = epoch_of_stream(task, stream, devices)
-    return start_stream(task, params, stream, train), lambda state: step(state, keys, train, val)
+        if is_first():
+            write_json(self.folder / "results.json", {**head, **parts, "seconds": self.seconds})
 
 
 def environment() -> dict[str, Any]:
@@ -192,6 +210,7 @@ def environment() -> dict[str, Any]:
         "backend": jax.default_backend(),
         "device_kind": jax.devices()[0].device_kind,
         "device_count": jax.device_count(),
+        "process_count": jax.process_count(),
         "commit": git.stdout.strip() or None,
     }
 
@@ -203,6 +222,19 @@ def write_json(path: Path, contents: Any) -> None:
     os.replace(spare, path)
 
 
+def _count_devices(config: Flags) -> int:
+    """How many devices to use; every process gives the same number, and every batch gets its own."""
+    present, processes = jax.device_count(), jax.process_count()
+    devices = present if config.devices is None else config.devices
+    if not 1 <= devices <= present:
+        raise InputError(f"--devices: expected 1 to {present}, found {devices}")
+    if devices % processes:
+        raise InputError(f"--devices: expected a multiple of the {processes} processes, found {devices}")
+    if devices % config.batch_devices:
+        raise InputError(f"--batch-devices: expected a divisor of the {devices} devices, found {config.batch_devices}")
+    return devices
+
+
 def _open_folder(folder: Path, config: dict[str, Any], resume: bool) -> None:
     """Make `folder` ready for a run of `config`: new, emptied of an earlier run, or as it was left."""
     kept = folder / "config.json"
@@ -212,8 +244,9 @@ def _open_folder(folder: Path, config: dict[str, Any], resume: bool) -> None:
         _check_same(kept, config)
         return
     if kept.exists():
-        for name in ("checkpoints", DRIVES, f"{DRIVES}.writing"):
-            shutil.rmtree(folder / name, ignore_errors=True)
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+        for drives in folder.glob(f"{DRIVES}*"):
+            shutil.rmtree(drives, ignore_errors=True)
         for name in ("metrics.jsonl", "results.json", "report.md", "figures.npz"):
             (folder / name).unlink(missing_ok=True)
     elif folder.exists() and any(folder.iterdir()):
@@ -236,6 +269,14 @@ def _check_same(path: Path, config: dict[str, Any]) -> None:
         if expected.get(key) != found.get(key):
             now, then = expected.get(key), found.get(key)
             raise InputError(f"--resume: expected the flags of the run in {path.parent}, {key} {then}, found {now}")
+
+
+def _reopen(folder: Path, phase: str, state: FitState) -> FitState:
+    """The checkpoint of a phase, or else `state`; the log gets the checkpoint's history, whatever it had of it."""
+    state = fetch(checkpoints.restore(folder / CHECKPOINTS, phase, state) or state)
+    _forget_lines(folder, phase)
+    _append_lines(folder, phase, state, 0)
+    return state
 
 
 def _append_lines(folder: Path, phase: str, state: FitState, done: int) -> None:

@@ -34,7 +34,7 @@ def repeat_rows(row: Array, count: int) -> Array:
 
 
 def affine(inputs: Array, kernel: Array, bias: Array) -> Array:
-    """inputs [..., in] @ kernel [in, out] + bias [out]."""
+    """Product of inputs [..., in] and kernel [in, out], plus bias [out]."""
     rows = inputs.reshape(-1, inputs.shape[-1])
     return (rows @ kernel + repeat_rows(bias, len(rows))).reshape(*inputs.shape[:-1], -1)
 
@@ -56,8 +56,9 @@ class Linear(nn.Module):
 class Conv1d(nn.Module):
     """Valid convolution along the middle axis, [N, length, in] to [N, (length − width) // stride + 1, features].
 
-    Written as one matrix product of concatenated slices of blocks of `stride` inputs: XLA's own convolution is an order of magnitude slower
-    on a CPU, in its gradient above all, and turns into a grouped convolution under `vmap` over weights.
+    Written as one matrix product of concatenated slices of blocks of `stride` inputs: XLA's own convolution is an order
+    of magnitude slower on a CPU, in its gradient above all, and turns into a grouped convolution under `vmap` over
+    weights.
     """
 
     features: int
@@ -132,15 +133,12 @@ def encode_frames(encode: Callable[[Array], Array], frames: Array, blank: int) -
       Codes, [B, L + J, E].
     """
     batch, length, *shape = frames.shape
-    flat = frames.reshape(batch * length, *shape)
-    if blank:
-        flat = jnp.concatenate([flat, jnp.zeros((1, *shape), frames.dtype)])
-    codes = encode(flat)
-    seen = codes[: batch * length].reshape(batch, length, -1)
+    codes = encode(frames.reshape(batch * length, *shape)).reshape(batch, length, -1)
     if not blank:
-        return seen
-    tail = jnp.broadcast_to(codes[-1], (batch, blank, codes.shape[-1]))
-    return jnp.concatenate([seen, tail], axis=1)
+        return codes
+    # Encoded apart: appended to the others, it would keep devices that share a batch from dividing them.
+    tail = jnp.broadcast_to(encode(jnp.zeros((1, *shape), frames.dtype)), (batch, blank, codes.shape[-1]))
+    return jnp.concatenate([codes, tail], axis=1)
 
 
 def count_weights(params) -> int:

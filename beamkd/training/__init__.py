@@ -2,9 +2,10 @@
 
 from beamkd.training import checkpoints
 from beamkd.training.batches import all_rows
-from beamkd.training.devices import map_members
+from beamkd.training.devices import map_members, spread_batch
 from beamkd.training.evaluate import Scores, evaluate, flops, mean_scores, measure, predict, score_batch
 from beamkd.training.fit import FitConfig, FitState, Task, advance, fit, start, stopped
+from beamkd.training.hosts import fetch, from_first, is_first, joined
 from beamkd.training.metrics import dba, power_loss_db, power_ratio, top_k
 from beamkd.training.stream import Stream, epoch_of_stream, map_batches, start_stream
 from beamkd.training.supervised import mean_over_labels, supervised_task
@@ -21,8 +22,12 @@ __all__ = [
     "dba",
     "epoch_of_stream",
     "evaluate",
+    "fetch",
     "fit",
     "flops",
+    "from_first",
+    "is_first",
+    "joined",
     "map_batches",
     "map_members",
     "mean_over_labels",
@@ -31,6 +36,7 @@ __all__ = [
     "power_ratio",
     "predict",
     "score_batch",
+    "spread_batch",
     "start",
     "start_stream",
     "stopped",

@@ -11,6 +11,9 @@ import orbax.checkpoint as ocp
 
 from beamkd.base import InputError
 
+ALONE = ocp.options.MultiprocessingOptions(active_processes={0}, barrier_sync_key_prefix="first")
+"""Of several processes only the first saves and restores; Orbax must not wait for the others."""
+
 
 def save(folder: Path, name: str, state: Any) -> None:
     """Keep `state` as the one checkpoint of that name; the one before is there until this one is complete.
@@ -25,7 +28,7 @@ def save(folder: Path, name: str, state: Any) -> None:
     writing = folder.absolute() / f"{name}.writing"
     for leftover in (writing, spare):
         shutil.rmtree(leftover, ignore_errors=True)
-    with ocp.StandardCheckpointer() as checkpointer:
+    with ocp.StandardCheckpointer(multiprocessing_options=ALONE) as checkpointer:
         checkpointer.save(writing, {"state": state, "checksum": _checksum(state)})
     if target.exists():
         target.rename(spare)
@@ -53,7 +56,7 @@ def restore(folder: Path, name: str, like: Any) -> Any | None:
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like)
     like = {"state": like, "checksum": jax.ShapeDtypeStruct((), np.uint32)}
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
+        with ocp.StandardCheckpointer(multiprocessing_options=ALONE) as checkpointer:
             found = checkpointer.restore(target, like)
     except Exception as error:  # Orbax and TensorStore raise errors of many kinds
         raise InputError(f"{target}: expected a complete checkpoint of this run, found {_first_line(error)}") from error

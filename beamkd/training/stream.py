@@ -16,7 +16,7 @@ import numpy as np
 
 from beamkd.base import Array, Rows
 from beamkd.training.batches import all_rows, in_batches
-from beamkd.training.devices import map_members
+from beamkd.training.devices import map_members, spread_batch
 from beamkd.training.fit import (
     Data,
     FitState,
@@ -30,6 +30,7 @@ from beamkd.training.fit import (
     validation_batches,
     validation_pass,
 )
+from beamkd.training.hosts import fetch
 
 SUPERBATCH = 8192
 """Examples, of all members together, that are read at once: about 65 MB of LiDAR windows."""
@@ -64,13 +65,13 @@ def start_stream(task: Task, params: Params, stream: Stream, train: Rows) -> Fit
     return jax.jit(jax.vmap(one))(params, stream.context, examples)
 
 
-def epoch_of_stream(task: Task, stream: Stream, devices: int = 1) -> Callable[..., FitState]:
+def epoch_of_stream(task: Task, stream: Stream, over_members: Callable = map_members) -> Callable[..., FitState]:
     """Compile an epoch of all members over a stream.
 
     Args:
       task: what and how; its `take` gets what `stream.prepare` gives, for instance `beamkd.data.select`.
       stream: the dataset.
-      devices: how many to spread the members over.
+      over_members: over_members(function of one member, axes) -> of all, as `map_members` on some devices.
 
     Returns:
       epoch(state, keys, train, val) -> the state an epoch later, of stopped members as it was; arguments as in
@@ -87,9 +88,9 @@ def epoch_of_stream(task: Task, stream: Stream, devices: int = 1) -> Callable[..
         done = stopped(task.config, state)
         return jax.tree.map(lambda before, after: jnp.where(done, before, after), state, end_epoch(state, *ended))
 
-    train_some = map_members(train_some, (0,) * 7, devices)
-    validate_some = map_members(validate_some, (0,) * 4, devices)
-    shuffle = map_members(functools.partial(epoch_batches, task.config), (0, 0, 0), devices)
+    train_some = over_members(train_some, (0,) * 7)
+    validate_some = over_members(validate_some, (0,) * 4)
+    shuffle = over_members(functools.partial(epoch_batches, task.config), (0, 0, 0))
     end = jax.jit(jax.vmap(end))
 
     def epoch(state: FitState, keys: Array, train: Rows, val: Rows | None) -> FitState:
@@ -109,7 +110,11 @@ def epoch_of_stream(task: Task, stream: Stream, devices: int = 1) -> Callable[..
 
 
 def map_batches(
-    function: Callable[[Params, Any], Any], data: Data | Stream, take: Callable, size: int, devices: int = 1
+    function: Callable[[Params, Any], Any],
+    data: Data | Stream,
+    take: Callable,
+    size: int,
+    over_members: Callable = map_members,
 ) -> Callable[[Params, Rows], Any]:
     """Compile a function of one batch into one over many rows of a dataset, be it on the device or on the host.
 
@@ -118,7 +123,7 @@ def map_batches(
       data: the dataset, which all members share, or a stream.
       take: take(data, rows) -> batch; of a stream it gets what `prepare` gives.
       size: rows in a batch.
-      devices: how many to spread the members over.
+      over_members: as in `epoch_of_stream`.
 
     Returns:
       run(params [members, ...], rows [members, N]) -> results of all batches, [members, batches, ...].
@@ -132,9 +137,9 @@ def map_batches(
 
     batched = jax.vmap(functools.partial(in_batches, batch_size=size))
     if isinstance(data, Stream):
-        run = map_members(over_superbatch, (0, 0, 0, 0), devices)
+        run = over_members(over_superbatch, (0, 0, 0, 0))
         return lambda params, rows: _over(run, params, data, batched(rows))
-    run = map_members(over_batches, (0, None, 0), devices)
+    run = over_members(over_batches, (0, None, 0))
     return lambda params, rows: run(params, data, batched(rows))
 
 
@@ -159,7 +164,7 @@ def _superbatches(stream: Stream, batches: Rows) -> Iterator[tuple[Any, np.ndarr
       The examples [members, steps · B, ...] of some steps, on the device, their mask [members, steps, B] and the number
       of each step. The last steps are padded, so that one compilation serves all.
     """
-    batches = jax.tree.map(np.asarray, batches)
+    batches = fetch(batches)
     members, count, size = batches.index.shape
     pieces = -(-count // max(SUPERBATCH // (members * size), 1))
     steps = np.arange(pieces * -(-count // pieces)).reshape(pieces, -1)
@@ -178,4 +183,4 @@ def _superbatches(stream: Stream, batches: Rows) -> Iterator[tuple[Any, np.ndarr
 
 def _rows(mask: Array) -> Rows:
     """The rows of a superbatch in its batches, [steps, B]."""
-    return Rows(jnp.arange(mask.size).reshape(mask.shape), mask)
+    return spread_batch(Rows(jnp.arange(mask.size).reshape(mask.shape), mask), axis=1)

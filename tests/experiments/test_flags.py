@@ -11,6 +11,15 @@ BAD = {
     "drives": ["--drives", "0"],
     "resident": ["--resident", "-1"],
     "devices": ["--devices", "1000"],
+    "batch-devices": ["--batch-devices", "2"],
+    "batch-devices of none": ["--batch-devices", "0"],
+    "coordinator": ["--coordinator", "host", "--num-processes", "2", "--process-id", "0"],
+    "coordinator's port": ["--coordinator", "host:70000", "--num-processes", "2", "--process-id", "0"],
+    "num-processes": ["--num-processes", "2"],
+    "num-processes missing": ["--num-processes", "0", "--coordinator", "host:1", "--process-id", "0"],
+    "num-processes of a cluster": ["--num-processes", "2", "--coordinator", "auto"],
+    "process-id": ["--process-id", "2", "--coordinator", "host:1", "--num-processes", "2"],
+    "process-id missing": ["--process-id", "0"],
     "source": ["--source", "moon"],
     "data-dir": ["--source", "deepsense"],
     "data-dir for sim": ["--data-dir", "folder"],
@@ -96,6 +105,10 @@ def test_help_shows_every_flag_with_its_default(capsys):
         "--out",
         "--quick",
         "--devices",
+        "--batch-devices",
+        "--coordinator",
+        "--num-processes",
+        "--process-id",
     ):
         assert flag in text
     for flag in (

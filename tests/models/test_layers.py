@@ -87,7 +87,7 @@ def test_blank_frames_are_encoded_once_and_stand_behind_those_seen():
         return flat.sum(-1, keepdims=True) + jnp.array([7.0, 8.0])
 
     codes = encode_frames(encode, jnp.asarray(frames), 2)
-    assert given == [(2 * 3 + 1, 4)]
+    assert given == [(2 * 3, 4), (1, 4)]
     np.testing.assert_allclose(codes[:, :3], frames.sum(-1)[..., None] + [7, 8], rtol=1e-5)
     np.testing.assert_array_equal(codes[:, 3:], np.broadcast_to([7.0, 8.0], (2, 2, 2)))
     np.testing.assert_array_equal(encode_frames(encode, jnp.asarray(frames), 0), codes[:, :3])

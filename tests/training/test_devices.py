@@ -69,6 +69,45 @@ def test_eight_and_three_devices_give_five_members_the_results_of_one_device():
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.xdist_group("trainings")
+@pytest.mark.parametrize("batch_devices", [8, 4])
+def test_shared_batches_give_the_losses_and_weights_of_one_device(trained, on_one_device, assert_same, batch_devices):
+    assert_same(trained(8, batch_devices), on_one_device)
+
+
+SHARED = """
+import jax, jax.numpy as jnp, numpy as np
+from beamkd.training import map_members, spread_batch
+from beamkd.training.batches import all_rows, in_batches
+from tests.training.trainings import generator, student
+
+def operations(training, devices, shared):
+    function, axes, arguments = training
+    return map_members(function, axes, devices, shared).lower(*arguments).compile().cost_analysis()["flops"]
+
+for training in (student(64), generator(64)):
+    alone, shared = operations(training, 8, 1), operations(training, 8, 8)
+    assert shared < alone / 3, (alone, shared)  # not an eighth: each device updates all weights
+
+# A loss of the whole batch, of a size that does not divide: every row counts, padding does not.
+def of_batch(rows, values):
+    batches = in_batches(rows, 7)
+    return values[batches.index].var(-1), spread_batch(values).mean()
+
+values = jnp.arange(14.0) ** 2
+variance, mean = map_members(of_batch, (None, 0), 8, 8)(all_rows(14), values[None])
+np.testing.assert_allclose(variance[0], [np.var(values[:7]), np.var(values[7:])], rtol=1e-6)
+np.testing.assert_allclose(mean[0], np.mean(values), rtol=1e-6)
+"""
+
+
+def test_devices_that_share_batches_divide_the_work_and_not_the_loss():
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", SHARED]
+    result = subprocess.run(command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
 def test_members_on_one_device_equal_each_alone():
     def loss(params, batch, key):
         return jnp.square(batch @ params - 1 + 0.1 * (0 if key is None else jax.random.normal(key))).mean(), {}

@@ -1,0 +1,146 @@
+"""Several processes, on one host or many, that run one experiment together.
+
+All run the same program on the same inputs. Arrays that `map_members` returns are spread over the devices of all; what
+Python reads goes through `fetch`. What must happen once, or may differ between hosts (files), goes through
+`from_first`.
+"""
+
+import contextlib
+import ctypes
+import os
+import pickle
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from beamkd.base import InputError
+
+CLUSTER = "auto"
+"""In place of the coordinator's address: JAX finds it, and the processes, in the cluster's environment."""
+
+HEARTBEAT = 30
+"""Seconds without a sign of life after which a process counts as lost."""
+
+SHUTDOWN = 120
+"""Seconds for which a process that has ended, or been refused its input, waits for the others to end alike."""
+
+Result = TypeVar("Result")
+
+
+@contextlib.contextmanager
+def joined(name: str, coordinator: str | None, processes: int | None, process: int | None) -> Iterator[None]:
+    """Run what is within as one of several processes; if another one is lost, this one stops with one line.
+
+    Must be entered before any other use of JAX's devices.
+
+    Args:
+      name: of the program, for that line.
+      coordinator: HOST:PORT of the first process, or `CLUSTER`; None to run alone.
+      processes: how many there are.
+      process: number of this one, from 0.
+
+    Raises:
+      InputError: no cluster's environment was found, or the first process cannot have its port.
+    """
+    if coordinator is None:
+        yield
+        return
+    lost = f"{name}: another process was lost; start all of them again with --resume"
+    _say_when_aborted(f"{name}: --coordinator: expected all processes at {coordinator}, found some missing")
+    found = None if coordinator == CLUSTER else coordinator
+    if found and process == 0:
+        _check_free(found)
+    try:
+        jax.distributed.initialize(
+            found, processes, process, heartbeat_timeout_seconds=HEARTBEAT, shutdown_timeout_seconds=SHUTDOWN
+        )
+    except ValueError as error:
+        raise InputError(f"--coordinator: expected the environment of a cluster, found none ({error})") from None
+    _say_when_aborted(lost)
+    try:
+        yield
+    except InputError:  # all processes come here alike, and none is lost
+        raise
+    except Exception as error:
+        if "Gloo" in str(error):  # the library that connects CPUs notices at once
+            _leave(f"{lost} ({str(error).splitlines()[0][:200]})")
+        _leave(traceback.format_exc())
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes."""
+    return jax.process_index() == 0
+
+
+def fetch(tree: Any) -> Any:
+    """Arrays as NumPy's, whole, in every process; all of them must call it. Other leaves stay as they are."""
+
+    def whole(leaf):
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            return multihost_utils.process_allgather(leaf, tiled=True)
+        return jax.device_get(leaf)
+
+    return jax.tree.map(whole, tree)
+
+
+def from_first(make: Callable[[], Result]) -> Result:
+    """Call `make` in the first process only; its result, or its `InputError`, is that of every process.
+
+    What `make` returns is pickled. All processes must call this; none goes on before `make` has ended.
+    """
+    if jax.process_count() == 1:
+        return make()
+    outcome = None
+    if is_first():
+        try:
+            outcome = make(), None
+        except InputError as error:
+            outcome = None, str(error)
+    result, refusal = pickle.loads(_broadcast(pickle.dumps(outcome)))
+    if refusal:
+        raise InputError(refusal)
+    return result
+
+
+def _broadcast(message: bytes) -> bytes:
+    """The first process's message."""
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(message))))
+    padded = np.frombuffer(message.ljust(size, b"\0")[:size], np.uint8)
+    return multihost_utils.broadcast_one_to_all(padded).tobytes()
+
+
+def _check_free(address: str) -> None:
+    """Where the port is taken, JAX's runtime itself crashes now and then."""
+    try:
+        socket.create_server(("", int(address.rpartition(":")[2]))).close()
+    except OSError as error:
+        raise InputError(f"--coordinator: expected a free port in {address}, found {error.strerror}") from None
+
+
+def _say_when_aborted(line: str) -> None:
+    """End with `line` when JAX's runtime aborts this process.
+
+    It does so from a thread of its own when the first process is gone, or heartbeats fail, after a long message. Python
+    handles signals in its main thread only, which gets no chance any more: the handler is registered with C.
+    """
+    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda _: _leave(line))
+    _KEPT.append(handler)
+    ctypes.CDLL(None).signal(signal.SIGABRT, handler)
+
+
+_KEPT = []
+"""C handlers: nothing else refers to them."""
+
+
+def _leave(message: str) -> None:
+    """End this process with status 1, at once: an orderly end would wait for processes that are gone."""
+    sys.stdout.flush()
+    print(message, file=sys.stderr, flush=True)
+    os._exit(1)

@@ -1,0 +1,65 @@
+import os
+import pickle
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def start():
+    """start(out, devices, batch_devices, visible, *process) starts the trainings of trainings.py."""
+
+    def start(out, devices, batch_devices, visible, *process):
+        flags = f"--xla_force_host_platform_device_count={visible}"
+        environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+        command = [sys.executable, "-m", "tests.training.trainings", out, devices, batch_devices, *process]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(list(map(str, command)), cwd=ROOT, env=environment, **pipes)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def trained(start, tmp_path_factory):
+    """trained(devices, batch_devices, processes=1) runs the trainings of trainings.py: their ends by name."""
+
+    def trained(devices, batch_devices, processes=1):
+        out = tmp_path_factory.mktemp("trainings") / "ends.pickle"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        several = [(address, processes, number) for number in range(processes)] if processes > 1 else [()]
+        running = [start(out, devices, batch_devices, devices // processes, *process) for process in several]
+        for process in running:
+            errors = process.communicate(timeout=200)[1]
+            assert process.returncode == 0, errors
+        return pickle.loads(out.read_bytes())
+
+    return trained
+
+
+@pytest.fixture(scope="session")
+def on_one_device(trained):
+    """The ends of the trainings on one device."""
+    return trained(1, 1)
+
+
+@pytest.fixture(scope="session")
+def assert_same():
+    """assert_same(found, expected): losses of every epoch and weights, to 1e-5."""
+
+    def assert_same(found, expected):
+        for name in ("student", "generator"):
+            assert np.isfinite(expected[name].history["loss"]).all()
+            for part in ("params", "history", "epoch"):
+                ends = getattr(found[name], part), getattr(expected[name], part)
+                jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=0), *ends)
+
+    return assert_same
