@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from beamkd.report import clean_axes, markdown_table, read_results, save_figure
@@ -23,6 +24,13 @@ DRAWN = {
 """Label, colour and marker of the cases in the figures."""
 
 LINES = {"float32": "-", "bfloat16": "--"}
+
+LEGEND = (
+    "ms: median a step, of one member. Spread: between the quartiles, in percent of it. Items: windows; frames for the "
+    "simulator and for reading. Matmul: share of the FLOP/s of a large matrix product on as many devices. MiB: "
+    "arguments, results and temporaries of the program, on each device. Compile: seconds. PyTorch: its time over ours."
+)
+"""What the columns of the main table mean."""
 
 APART = ("simulate_growth", "pipeline")
 """Cases with a table of their own."""
@@ -51,7 +59,7 @@ def console_tables(folder: Path) -> list[Table]:
     """The tables of the benchmark in `folder`, for a terminal."""
     tables = []
     for title, (header, *rows) in _tables(read_results(folder)).items():
-        table = Table(title=title, title_justify="left")
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for index, name in enumerate(header):
             table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
         for row in rows:
@@ -70,9 +78,7 @@ def _markdown(results: dict[str, Any], figures: dict[str, str]) -> str:
         f"{environment['device_count']} × {environment['device_kind']}, {environment['cores']} CPU cores, "
         f"JAX {environment['jax']}. On one device: a large matrix product {products}; memory read and written at "
         f"{_digits(rates['memory_bytes_per_second'] / 1e9)} GB/s.",
-        "Times are medians, of one member. Items are windows; frames for the simulator and for reading. Of matmul: "
-        "FLOP/s over those of the large matrix product on as many devices. MiB: arguments, results and temporaries of "
-        "the program, on each device.",
+        LEGEND,
     ]
     for title, rows in _tables(results).items():
         parts += [f"## {title}", markdown_table(rows)]
@@ -85,7 +91,7 @@ def _tables(results: dict[str, Any]) -> dict[str, list[list[str]]]:
     throughput = results["throughput"]
     tables = {}
     if set(throughput) - set(APART):
-        tables["Time a member and throughput"] = _main_table(results)
+        tables["Time and throughput"] = _main_table(results)
     if "simulate_growth" in throughput:
         tables["How the simulator grows"] = _growth_table(throughput["simulate_growth"])
     if "pipeline" in throughput:
@@ -94,21 +100,28 @@ def _tables(results: dict[str, Any]) -> dict[str, list[list[str]]]:
 
 
 def _main_table(results: dict[str, Any]) -> list[list[str]]:
-    against = results.get("against")
-    header = ["Case", "Batch", "Members", "Devices", "Type", "ms", "Quartiles", "Items/s", "GFLOP/s", "Of matmul"]
-    header += ["MiB", "Compile, s", *(["× PyTorch"] if against else [])]
-    rows = [header]
-    for case, points in results["throughput"].items():
-        for point in points if case not in APART else ():
-            cells = [case, *(str(point[name]) for name in ("batch", "members", "devices")), point["dtype"]]
-            low, high = (_digits(value / point["members"]) for value in point["quartiles"])
-            cells += [_digits(point["milliseconds"] / point["members"]), f"{low}-{high}"]
-            cells += [_digits(point["items_per_second"]), _digits(point["flops_per_second"], 1e-9)]
-            cells += [_percent(point["fraction_of_matmul"]), _digits(point["peak_bytes"], 2**-20)]
-            cells += [_digits(point["compile_seconds"])]
-            if against:
-                cells.append(_digits(_ratio(against["ratios"].get(case, []), point)))
-            rows.append(cells)
+    """A row a point; devices and types only where there are several, ratios only where there is a baseline."""
+    named = [(case, point) for case, points in results["throughput"].items() if case not in APART for point in points]
+    sizes = {"batch": "Batch", "members": "Members", "devices": "Devices", "dtype": "Type"}
+    usual = {"devices": 1, "dtype": "float32"}
+    sizes = {size: title for size, title in sizes.items() if {p[size] for _, p in named} != {usual.get(size)}}
+    ratios = results.get("against", {}).get("ratios")
+    measured = ["ms", "Spread", "Items/s", "GFLOP/s", "Matmul", "MiB", "Compile"]
+    rows = [["Case", *sizes.values(), *measured, *(["PyTorch"] if ratios is not None else [])]]
+    for case, point in named:
+        low, high = point["quartiles"]
+        cells = [
+            case,
+            *(str(point[size]) for size in sizes),
+            _digits(point["milliseconds"] / point["members"]),
+            _percent((high - low) / point["milliseconds"]),
+            _digits(point["items_per_second"]),
+            _digits(point["flops_per_second"], 1e-9),
+            _percent(point["fraction_of_matmul"]),
+            _digits(point["peak_bytes"], 2**-20),
+            _digits(point["compile_seconds"]),
+        ]
+        rows.append(cells if ratios is None else [*cells, _digits(_ratio(ratios.get(case, []), point))])
     return rows
 
 

@@ -131,6 +131,7 @@ def run(config: Benchmark) -> None:
     report_benchmark.write(folder.folder)
     for table in report_benchmark.console_tables(folder.folder):
         folder.say(table)
+    folder.say(report_benchmark.LEGEND)
     folder.say(f"report and figures in {folder.folder}, {folder.seconds['total']:.0f} s in all")
 
 

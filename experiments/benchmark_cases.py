@@ -391,7 +391,7 @@ def _read_folder(bench: Bench) -> Iterator[Row]:
         folder = bench.folder or Path(scratch) / "street"
         if not bench.folder:
             drives = CHUNK // 4 if bench.quick else SIMULATED_DRIVES
-            write_deepsense(simulate(jax.random.key(bench.seed), Street(), drives), folder, bench.scenario)
+            write_deepsense(simulate(jax.random.key(bench.seed), STREET, drives), folder, bench.scenario)
         frames = len(read_deepsense(folder, bench.scenario).drive)
         seconds = sample(repeated(lambda: read_deepsense(folder, bench.scenario)), bench.repeats)
         yield bench.row(Point(batch=frames), seconds, frames)
