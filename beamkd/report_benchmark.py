@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, StrMethodFormatter
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
@@ -49,8 +50,9 @@ def write(folder: Path) -> None:
         save_figure(folder / "roofline.png", _draw_roofline(results))
         figures["scaling.png"] = "Windows a second against batch size, members and devices."
         figures["roofline.png"] = (
-            "FLOP/s against FLOPs a byte, by batch size. Lines: the large matrix product, and the rate at which memory "
-            "is read and written. XLA counts bytes as if there were no caches: what fits into these may lie above."
+            "FLOP/s against FLOPs a byte, from the least to the greatest batch size. Lines: the large matrix product, "
+            "and the rates at which memory and a small array are read and written. XLA counts bytes as if there were "
+            "no caches: what fits into these may lie above memory's line."
         )
     (folder / "report.md").write_text(_markdown(results, figures))
 
@@ -173,7 +175,7 @@ def _draw_scaling(results: dict[str, Any]) -> plt.Figure:
                 values = [point[name] for point in along], [point["items_per_second"] for point in along]
                 _plot(axes, case, dtype, *values)
         base = throughput[cases[0]][0]
-        others = {"batch": f"{base['members']} member(s)", "members": f"batch {base['batch']}"}
+        others = {"batch": f"members: {base['members']}", "members": f"batch {base['batch']}"}
         axes.set_title(others.get(name, f"batch {base['batch']}, 8 members or one a device"), fontsize=10)
         axes.set_xlabel({"batch": "batch, windows", "members": "members", "devices": "devices"}[name])
         _log_axes(axes, sorted({point[name] for case in cases for point in _along(name, throughput[case])}))
@@ -208,24 +210,32 @@ def _draw_roofline(results: dict[str, Any]) -> plt.Figure:
             speed = [point["flops_per_second"] / 1e9 for point in along]
             reach += intensity
             _plot(axes, case, dtype, intensity, speed)
-            for place, point in zip(zip(intensity, speed, strict=True), along, strict=True):
-                style = {"fontsize": 7, "color": DRAWN[case][1], "textcoords": "offset points"}
-                axes.annotate(str(point["batch"]), place, xytext=(4, -9), **style)
-    width = np.geomspace(min(reach) / 3, 1e3 * max(reach), 300)
-    for dtype, rate in rates["matmul_flops_per_second"].items():
-        roof = np.minimum(rate, rates["memory_bytes_per_second"] * width) / 1e9
-        axes.plot(width, roof, color="black", linewidth=1.4, linestyle=LINES[dtype])
-        label = f"large matrix product, {dtype}: {_digits(rate / 1e9)} GFLOP/s"
-        axes.annotate(label, (width[-1], roof[-1]), xytext=(0, 4), textcoords="offset points", ha="right", fontsize=9)
-    slope = rates["memory_bytes_per_second"] * width[0] / 1e9
-    label = f"memory: {_digits(rates['memory_bytes_per_second'] / 1e9)} GB/s"
-    axes.annotate(label, (width[0], slope), xytext=(8, -4), textcoords="offset points", fontsize=9)
+            for index, offset in {0: (-4, -11), -1: (5, 4)}.items() if len(along) > 1 else ():
+                place, text = (intensity[index], speed[index]), str(along[index]["batch"])
+                style = {"fontsize": 8, "color": DRAWN[case][1], "textcoords": "offset points"}
+                axes.annotate(text, place, xytext=offset, **style)
+    _draw_roofs(axes, rates, min(reach) / 3)
     axes.set(xscale="log", yscale="log", ylabel="GFLOP/s, one device")
     axes.set_xlabel("FLOPs a byte read or written, as XLA counts them")
     clean_axes(axes)
-    figure.suptitle(f"Roofline of one member on {_machine(results)}; numbers are batch sizes", fontsize=12)
+    figure.suptitle(f"Roofline of one member on {_machine(results)}; small numbers: batch", fontsize=12)
     _legend(figure, axes, cases, throughput)
     return figure
+
+
+def _draw_roofs(axes: Axes, rates: dict[str, Any], least: float) -> None:
+    """What memory, caches and the arithmetic units allow, from an intensity of `least` FLOPs a byte."""
+    products = rates["matmul_flops_per_second"]
+    memory, cache = rates["memory_bytes_per_second"], rates["cache_bytes_per_second"]
+    width = np.geomspace(least, 3 * max(products.values()) / min(memory, cache), 300)
+    for (dtype, rate), place in zip(products.items(), ("bottom", "top"), strict=False):
+        for slope in (memory, cache):
+            axes.plot(width, np.minimum(rate, slope * width) / 1e9, LINES[dtype], color="black", linewidth=1)
+        label = f"large matrix product, {dtype}: {_digits(rate / 1e9)} GFLOP/s "
+        axes.text(width[-1], rate / 1e9, label, ha="right", va=place, fontsize=9)
+    for name, slope in {"memory": memory, "an array of 0.5 MiB": cache}.items():
+        style = {"xytext": (10, 0), "textcoords": "offset points", "fontsize": 9}
+        axes.annotate(f"{name}: {_digits(slope / 1e9)} GB/s", (width[0], slope * width[0] / 1e9), **style)
 
 
 def _plot(axes: Axes, case: str, dtype: str, x: list[float], y: list[float]) -> None:
@@ -238,6 +248,8 @@ def _log_axes(axes: Axes, ticks: list[int]) -> None:
     axes.set(xscale="log", yscale="log")
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     clean_axes(axes)
 
 
@@ -252,4 +264,5 @@ def _legend(figure: plt.Figure, axes: Axes, cases: list[str], throughput: dict[s
 def _machine(results: dict[str, Any]) -> str:
     environment = results["environment"]
     cores = f", {environment['cores']} cores" if environment["backend"] == "cpu" else ""
-    return f"{environment['device_count']} × {environment['device_kind']}{cores}"
+    kind = environment["device_kind"].replace("cpu", "CPU")
+    return f"{environment['device_count']} × {kind}{cores}"

@@ -29,6 +29,9 @@ LONG = ("pipeline",)
 QUICK = (*TRAINING, "epoch_student", "infer_student", "infer_teacher", "simulate", "read_folder")
 """Cases of `--quick`."""
 
+CACHED = 2**19
+"""Bytes of an array that caches hold."""
+
 SPREAD_MEMBERS = 8
 """Members that are spread over devices, at least; as many as devices, if these are more."""
 
@@ -103,16 +106,12 @@ def run(config: Benchmark) -> None:
     jax.config.update("jax_enable_compilation_cache", False)  # compilation is timed, too
     dtypes = config.dtypes or (("float32",) if jax.default_backend() == "cpu" else ("float32", "bfloat16"))
     with folder.phase("rates"):
-        # The simulator computes in float32 whatever the networks do.
-        rates = {
-            dtype: matmul_rate(dtype, 2048 if config.quick else 4096, config.repeats) for dtype in {*dtypes, "float32"}
-        }
-        memory = memory_rate(2**26 if config.quick else 2**28, config.repeats)
+        rates = _device_rates(config, dtypes)
     bench = Bench(
         points=points(config.batches, config.members, dtypes, folder.devices),
         dtypes=dtypes,
         repeats=config.repeats,
-        rates=rates,
+        rates=rates["matmul_flops_per_second"],
         seed=config.seed,
         quick=config.quick,
         folder=config.data_dir,
@@ -124,7 +123,8 @@ def run(config: Benchmark) -> None:
         with folder.phase(name):
             throughput[name] = list(CASES[name](bench))
         folder.say(f"{name:<28} {folder.seconds['phases'][name]:6.1f} s")
-    parts = {"rates": {"matmul_flops_per_second": rates, "memory_bytes_per_second": memory}, "throughput": throughput}
+    peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")  # of all cases; a CPU does not tell
+    parts = {"rates": rates, "device_peak_bytes": peak, "throughput": throughput}
     if baseline:
         parts["against"] = {"file": config.against, **baseline, "ratios": ratios(throughput, baseline)}
     folder.finish(environment={**environment(), "cores": _cores()}, **parts)
@@ -133,6 +133,17 @@ def run(config: Benchmark) -> None:
         folder.say(table)
     folder.say(report_benchmark.LEGEND)
     folder.say(f"report and figures in {folder.folder}, {folder.seconds['total']:.0f} s in all")
+
+
+def _device_rates(config: Benchmark, dtypes: tuple[str, ...]) -> dict[str, Any]:
+    """What one device reaches: FLOP/s of a large matrix product by dtype, bytes a second of memory and of caches."""
+    rows, size = (2048, 2**26) if config.quick else (4096, 2**28)
+    types = dict.fromkeys(("float32", *dtypes))  # the simulator computes in float32 whatever the networks do
+    return {
+        "matmul_flops_per_second": {dtype: matmul_rate(dtype, rows, config.repeats) for dtype in types},
+        "memory_bytes_per_second": memory_rate(size, config.repeats),
+        "cache_bytes_per_second": memory_rate(CACHED, config.repeats),
+    }
 
 
 def _quick(config: Benchmark) -> Benchmark:

@@ -20,6 +20,9 @@ MOST_ROUNDS = 1000
 PATIENCE = 8.0
 """Seconds of sampling after which three samples are enough."""
 
+TRAFFIC = 2**32
+"""Bytes that a sample of the memory's rate moves."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
@@ -131,7 +134,9 @@ def matmul_rate(dtype: DTypeLike, size: int, repeats: int) -> float:
 
 
 def memory_rate(size: int, repeats: int) -> float:
-    """Bytes a second that one device reads and writes, adding one to `size` bytes of float32, median."""
+    """Bytes a second that one device reads and writes, adding one to `size` bytes of float32 over and over, median."""
+    passes = max(1, TRAFFIC // (2 * size))
+    # In place, in a loop: a new buffer would have to be mapped into memory first, which takes longer than to fill it.
+    add = jax.jit(lambda array: jax.lax.fori_loop(0, passes, lambda _, array: array + 1, array))
     array = jnp.zeros(size // 4, jnp.float32)
-    add = jax.jit(lambda array: array + 1)
-    return 2 * size / float(np.median(sample(repeated(lambda: add(array)), repeats)))
+    return 2 * size * passes / float(np.median(sample(repeated(lambda: add(array)), repeats)))
