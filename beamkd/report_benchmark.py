@@ -210,7 +210,8 @@ def _draw_roofline(results: dict[str, Any]) -> plt.Figure:
             speed = [point["flops_per_second"] / 1e9 for point in along]
             reach += intensity
             _plot(axes, case, dtype, intensity, speed)
-            for index, offset in {0: (-4, -11), -1: (5, 4)}.items() if len(along) > 1 else ():
+            named = len(along) > 1 and dtype == "float32"  # those of the other type have the same batches
+            for index, offset in {0: (-4, -11), -1: (5, 4)}.items() if named else ():
                 place, text = (intensity[index], speed[index]), str(along[index]["batch"])
                 style = {"fontsize": 8, "color": DRAWN[case][1], "textcoords": "offset points"}
                 axes.annotate(text, place, xytext=offset, **style)

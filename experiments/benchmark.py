@@ -73,7 +73,9 @@ class Benchmark:
     devices: int | None = None
     """Most devices to use; all if not given."""
 
-    resume: ClassVar[bool] = False  # a benchmark always starts anew
+    # What a `Run` asks for besides: a benchmark starts anew, and shares no batch among devices.
+    resume: ClassVar[bool] = False
+    batch_devices: ClassVar[int] = 1
 
     def __post_init__(self):
         for name in self.chosen:
@@ -85,6 +87,8 @@ class Benchmark:
                 found = " ".join(map(str, values)) or "none"
                 raise InputError(f"{flag}: expected numbers of 1 or more, found {found}")
         expect_at_least(self, repeats=1, scenario=1, seed=0)
+        if self.data_dir is not None and not self.data_dir.is_dir():
+            raise InputError(f"--data-dir: expected a folder, found none at {self.data_dir}")
         if self.dtypes == ():
             raise InputError("--dtypes: expected float32, bfloat16 or both, found none")
         if self.devices is not None and not 1 <= self.devices <= jax.device_count():

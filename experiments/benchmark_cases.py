@@ -232,7 +232,7 @@ def _train(case: str, bench: Bench) -> Iterator[Row]:
         steps = 1 if case == "generator" else max(LEAST_STEPS, min(fitting, MOST_STEPS))
         lesson = _lesson(case, point.batch, point.dtype, steps * point.batch)
         program, seconds = _time_epochs(bench, point, lesson)
-        cost = _step_cost(case, point.batch, point.dtype).times(point.members)
+        cost = step_cost(case, point.batch, point.dtype).times(point.members)
         items = point.members * point.batch
         yield bench.row(point, seconds / steps, items, program.compile_seconds, cost, program.peak_bytes)
 
@@ -251,7 +251,7 @@ def _epoch(case: str, count: int, last: int, bench: Bench) -> Iterator[Row]:
             return task.loss(params, task.take(data, rows), None)[0]
 
         validation = cost_of(validate, lesson.shapes, lesson.data, all_rows(min(sweep, last)))
-        cost = _step_cost(case, point.batch, point.dtype).times(steps).plus(validation.times(-(-last // sweep)))
+        cost = step_cost(case, point.batch, point.dtype).times(steps).plus(validation.times(-(-last // sweep)))
         yield bench.row(point, seconds, count - last, program.compile_seconds, cost, program.peak_bytes)
 
 
@@ -268,7 +268,7 @@ def _time_epochs(bench: Bench, point: Point, lesson: Lesson) -> tuple[Program, n
 
 
 @functools.cache
-def _step_cost(case: str, batch: int, dtype: str) -> Cost:
+def step_cost(case: str, batch: int, dtype: str) -> Cost:
     """Of one training step of one member: an epoch of a single batch, so that no loop is counted short."""
     lesson = _lesson(case, batch, dtype, batch)
     key, data, rows = jax.random.key(0), lesson.data, lesson.train
