@@ -41,27 +41,29 @@ def write(folder: Path) -> None:
     Raises:
       InputError: the folder lacks results, or they cannot be read.
     """
-    results = _read_results(folder)
+    results = read_results(folder)
     figures = {
         "accuracy.png": "Accuracy by slot on the test split; bars: standard error over seeds.",
         "generator.png": "Terms of the generator's loss over its training, by seed.",
         "sequences.png": "Measured or simulated LiDAR sequences of the test split beside generated ones.",
         "drive.png": "Receive power of the beams over one drive of the test split, with the best and predicted beams.",
     }
-    _save(folder / "accuracy.png", _draw_accuracy(results))
-    _save(folder / "generator.png", _draw_generator(_history(folder, "generator"), results["config"]["generator_loss"]))
+    save_figure(folder / "accuracy.png", _draw_accuracy(results))
+    save_figure(
+        folder / "generator.png", _draw_generator(_history(folder, "generator"), results["config"]["generator_loss"])
+    )
     with np.load(folder / "figures.npz", allow_pickle=False) as arrays:
-        _save(
+        save_figure(
             folder / "sequences.png",
             _draw_sequences(arrays["real"], arrays["generated"], results["data"]["source"]),
         )
-        _save(folder / "drive.png", _draw_drive(arrays))
+        save_figure(folder / "drive.png", _draw_drive(arrays))
     (folder / "report.md").write_text(_markdown(results, figures))
 
 
 def console_table(folder: Path) -> Table:
     """The summary of the run in `folder` as a table for a terminal."""
-    header, *rows = _summary_rows(_read_results(folder))
+    header, *rows = _summary_rows(read_results(folder))
     table = Table(title="Test split, percent, mean over slots (± standard error over seeds)", title_justify="left")
     for index, name in enumerate(header):
         table.add_column(name, justify="left" if index == 0 else "right", no_wrap=index > 0)
@@ -70,7 +72,12 @@ def console_table(folder: Path) -> Table:
     return table
 
 
-def _read_results(folder: Path) -> dict[str, Any]:
+def read_results(folder: Path) -> dict[str, Any]:
+    """What `results.json` in `folder` holds.
+
+    Raises:
+      InputError: there is none, or it cannot be read.
+    """
     path = folder / "results.json"
     try:
         return json.loads(path.read_text())
@@ -155,33 +162,35 @@ def _markdown(results: dict[str, Any], figures: dict[str, str]) -> str:
         "window, label or validation score. All figures are on the test split.",
         "## Summary",
         "Percent, mean over slots; ± is the standard error over seeds. Power: received power over the best beam's.",
-        _table(_summary_rows(results)),
+        markdown_table(_summary_rows(results)),
         "## Top-1 by slot, percent",
-        _table(_slot_rows(results, "top1")),
+        markdown_table(_slot_rows(results, "top1")),
         "## Top-5 by slot, percent",
-        _table(_slot_rows(results, "top5")),
+        markdown_table(_slot_rows(results, "top5")),
         *(f"![{text}]({name})\n\n{text}" for name, text in figures.items()),
         "## Networks",
-        _table(models),
+        markdown_table(models),
         "## Time",
         f"{seconds['total']:.1f} s in all, {seconds['compile']:.1f} s of these in compilation.",
-        _table(phases),
+        markdown_table(phases),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _table(rows: list[list[str]]) -> str:
+def markdown_table(rows: list[list[str]]) -> str:
     """A Markdown table; the first row is the header, columns but the first are right-aligned."""
     rule = ["---", *["---:"] * (len(rows[0]) - 1)]
     return "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], rule, *rows[1:]])
 
 
-def _save(path: Path, figure: plt.Figure) -> None:
+def save_figure(path: Path, figure: plt.Figure) -> None:
+    """Write a figure as PNG and forget it."""
     figure.savefig(path, dpi=130)
     plt.close(figure)
 
 
-def _clean(axes: Axes) -> None:
+def clean_axes(axes: Axes) -> None:
+    """The look of all panels: a faint grid, no frame."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
 
@@ -199,7 +208,7 @@ def _draw_accuracy(results: dict[str, Any]) -> plt.Figure:
         axes.set_xticks(range(len(mean)), ["current slot", *_slot_names(len(mean))[1:]])
         axes.set_ylabel(f"{COLUMNS[metric]} accuracy, %")
         axes.set_xlabel("slot predicted")
-        _clean(axes)
+        clean_axes(axes)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
     return figure
 
@@ -219,7 +228,7 @@ def _draw_generator(history: dict[str, np.ndarray], weights: dict[str, float]) -
         axes.set_xlabel("generator step")
         if (values > 0).all():
             axes.set_yscale("log")
-        _clean(axes)
+        clean_axes(axes)
     panels[0].set_ylabel("term of the loss, unweighted")
     return figure
 
@@ -274,11 +283,20 @@ def _draw_drive(arrays: Any) -> plt.Figure:
     return figure
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Draw the run again that the command line names, by the experiment that it is of."""
+    from beamkd import report_benchmark  # here, for it builds on this module
+
     if len(sys.argv) != 2:
         sys.exit("usage: python -m beamkd.report RUN_FOLDER")
+    folder = Path(sys.argv[1])
     try:
-        write(Path(sys.argv[1]))
+        draw = report_benchmark.write if read_results(folder).get("experiment") == "benchmark" else write
+        draw(folder)
     except InputError as error:
         print(f"report: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -2,13 +2,20 @@
 
 from collections.abc import Callable
 
+import jax
+import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 from beamkd.base import FUTURE, Array, Batch, Forward
 
 
 def network(
-    module: nn.Module, inputs: Callable[[Batch], Array], future: int = FUTURE, predicted_only: bool = False
+    module: nn.Module,
+    inputs: Callable[[Batch], Array],
+    future: int = FUTURE,
+    dtype: DTypeLike = jnp.float32,
+    predicted_only: bool = False,
 ) -> Forward:
     """A beam-tracking module as a function forward(params, batch, key=None) -> Output.
 
@@ -16,6 +23,8 @@ def network(
       module: its `apply` takes inputs [B, L, ...], `future` and `train`, and `slots` for `predicted_only`.
       inputs: what of a batch the module takes, for instance `beamkd.data.lidar_input`.
       future: J, the slots to predict ahead.
+      dtype: to compute in, for instance `jnp.bfloat16` on an accelerator. Weights, their gradients and what comes out
+        stay float32.
       predicted_only: return the logits of the J + 1 predicted slots alone, [B, J + 1, M], which saves the others'
         read-out.
     """
@@ -23,6 +32,17 @@ def network(
 
     def forward(params, batch, key=None):
         rngs = None if key is None else {"dropout": key}
-        return module.apply(params, inputs(batch), train=key is not None, rngs=rngs, **options)
+        cast_params, cast_inputs = _cast((params, inputs(batch)), dtype)
+        output = module.apply(cast_params, cast_inputs, train=key is not None, rngs=rngs, **options)
+        return _cast(output, jnp.float32)
 
     return forward
+
+
+def _cast(tree, dtype: DTypeLike):
+    """The same pytree with its floating-point leaves in `dtype`."""
+
+    def cast(leaf):
+        return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return jax.tree.map(cast, tree)
