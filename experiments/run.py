@@ -28,6 +28,7 @@ from beamkd.training import (
     advance,
     checkpoints,
     epoch_of_stream,
+    fast_options,
     fetch,
     from_first,
     is_first,
@@ -95,7 +96,7 @@ class Run:
 
     def map(self, function: Callable, axes: Sequence[Any]) -> Callable:
         """`map_members` over the devices of this run."""
-        return map_members(function, axes, self.devices, self.batch_devices)
+        return map_members(function, axes, self.devices, self.batch_devices, fast_options())
 
     @property
     def drives(self) -> Path:

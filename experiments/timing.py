@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from beamkd.training import fast_options
+
 LEAST_SECONDS = 0.1
 """A sample lasts at least so long: short rounds are repeated within it."""
 
@@ -67,7 +69,7 @@ class Program:
 def compile_program(function: Callable, *args: Any) -> Program:
     """Compile `function` for these arguments."""
     began = time.perf_counter()
-    compiled = jax.jit(function).lower(*args).compile()
+    compiled = jax.jit(function).lower(*args).compile(fast_options())
     seconds = time.perf_counter() - began
     memory = compiled.memory_analysis()
     peak = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
@@ -129,7 +131,7 @@ def sample(call: Callable[[int], Any], repeats: int) -> np.ndarray:
 def matmul_rate(dtype: DTypeLike, size: int, repeats: int) -> float:
     """FLOP/s of a product of two square matrices of `size` rows on one device, median."""
     matrix = jax.random.normal(jax.random.key(0), (size, size), dtype)
-    product = jax.jit(jnp.matmul)
+    product = jax.jit(jnp.matmul, compiler_options=fast_options())
     return 2 * size**3 / float(np.median(sample(repeated(lambda: product(matrix, matrix)), repeats)))
 
 

@@ -2,7 +2,7 @@
 
 from beamkd.training import checkpoints
 from beamkd.training.batches import all_rows
-from beamkd.training.devices import map_members, spread_batch
+from beamkd.training.devices import fast_options, map_members, spread_batch
 from beamkd.training.evaluate import Scores, evaluate, flops, mean_scores, measure, predict, score_batch
 from beamkd.training.fit import FitConfig, FitState, Task, advance, fit, start, stopped
 from beamkd.training.hosts import fetch, from_first, is_first, joined
@@ -22,6 +22,7 @@ __all__ = [
     "dba",
     "epoch_of_stream",
     "evaluate",
+    "fast_options",
     "fetch",
     "fit",
     "flops",

@@ -7,6 +7,7 @@ on one device, which a mean over the losses of the devices' parts would not be, 
 and masked.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,7 +19,13 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 MEMBERS, BATCH = "members", "batch"
 
 
-def map_members(function: Callable, axes: Sequence[Any], devices: int = 1, batch_devices: int = 1) -> Callable:
+def map_members(
+    function: Callable,
+    axes: Sequence[Any],
+    devices: int = 1,
+    batch_devices: int = 1,
+    compiler_options: dict[str, Any] | None = None,
+) -> Callable:
     """Compile `function` of one member into one of all of them.
 
     On a CPU the members run one after another: batching their matrix products gains nothing there (measured in
@@ -30,6 +37,8 @@ def map_members(function: Callable, axes: Sequence[Any], devices: int = 1, batch
       axes: for each argument 0 if it has a leading axis of members, None if they share it; or a pytree of these.
       devices: how many devices to use, of all processes together; each gives the same number.
       batch_devices: how many of them share each member's batches, where `function` says so by `spread_batch`.
+      compiler_options: of `jax.jit`, for instance `fast_options()`; the result then cannot be called within a jitted
+        function.
 
     Returns:
       A jitted function whose results have a leading axis of members. With several processes all must call it, each with
@@ -39,7 +48,7 @@ def map_members(function: Callable, axes: Sequence[Any], devices: int = 1, batch
         function = sequential_vmap(function)
     members = jax.vmap(function, tuple(axes))
     if devices == 1:
-        return jax.jit(members)
+        return jax.jit(members, compiler_options=compiler_options)
     rows = devices // batch_devices
     mesh = Mesh(_devices(devices).reshape(rows, batch_devices), (MEMBERS, BATCH), axis_types=(AxisType.Auto,) * 2)
     spread = PartitionSpec(MEMBERS)
@@ -48,7 +57,7 @@ def map_members(function: Callable, axes: Sequence[Any], devices: int = 1, batch
         members, mesh=mesh, in_specs=specs, out_specs=spread, axis_names={MEMBERS}, check_vma=False
     )
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=compiler_options)
     def run(*args):
         count = _count_members(axes, args)
         chosen = np.arange(-(-count // rows) * rows)
@@ -63,6 +72,23 @@ def map_members(function: Callable, axes: Sequence[Any], devices: int = 1, batch
     if jax.process_count() == 1:
         return run
     return lambda *args: run(*_map_prefix(lambda axis, tree: _place(tree, mesh, axis), axes, args))
+
+
+@functools.cache
+def fast_options() -> dict[str, Any]:
+    """Options of the compiler that make our programs faster than its own choice does; none where it knows none.
+
+    On a CPU, matrix products stay with Eigen. XLA hands those that it fuses with a sum or a transposition to YNNPACK,
+    and they take up to twice as long (JAX 0.10.2; measured in BUILD_NOTES.md).
+    """
+    options = {"xla_cpu_experimental_ynn_fusion_type": ""}
+    if jax.default_backend() != "cpu":
+        return {}
+    try:
+        jax.jit(lambda: 0, compiler_options=options).lower().compile()
+    except jax.errors.JaxRuntimeError:  # another version of XLA, without this option
+        return {}
+    return options
 
 
 def spread_batch(tree: Any, axis: int = 0) -> Any:
