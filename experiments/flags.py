@@ -116,6 +116,7 @@ def main(
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax warns of layouts that we do not use
     _cache_compilation()
+    _use_all_cores()
     try:
         config = _parse(name, config_type, arguments)
         processes = [getattr(config, flag, None) for flag in ("coordinator", "num_processes", "process_id")]
@@ -148,6 +149,15 @@ def _cache_compilation() -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
         jax.config.update("jax_compilation_cache_dir", str(home / "beamkd" / "xla"))
+
+
+def _use_all_cores() -> None:
+    """Let each core of a CPU be a device, which trains seeds of its own, unless the user has set that up."""
+    chosen = "JAX_NUM_CPU_DEVICES" in os.environ or "device_count" in os.environ.get("XLA_FLAGS", "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not chosen:
+        with contextlib.suppress(RuntimeError):  # JAX has started already
+            jax.config.update("jax_num_cpu_devices", cores)
 
 
 def load_drives(config: Flags, folder: Path) -> Drives:

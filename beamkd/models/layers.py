@@ -35,7 +35,7 @@ def repeat_rows(row: Array, count: int) -> Array:
 
 def affine(inputs: Array, kernel: Array, bias: Array) -> Array:
     """Product of inputs [..., in] and kernel [in, out], plus bias [out]."""
-    rows = inputs.reshape(-1, inputs.shape[-1])
+    rows = inputs.reshape(-1, inputs.shape[-1])  # with more axes XLA's products and sums take longer
     return (rows @ kernel + repeat_rows(bias, len(rows))).reshape(*inputs.shape[:-1], -1)
 
 
@@ -111,9 +111,9 @@ class Gru(nn.Module):
 
         # Biases stay out of the recurrence, where the sum of their gradients over the batch would be one more
         # operation a step: those of reset and update join the inputs', that of the new state comes with each step.
-        new_bias = state_bias[2 * self.hidden :]
-        driven = affine(inputs.swapaxes(0, 1), input_kernel, input_bias + state_bias.at[2 * self.hidden :].set(0))
-        new_bias = repeat_rows(new_bias, steps * batch).reshape(steps, batch, self.hidden)
+        # Rows stay in the order of the batch, so that devices can share it.
+        driven = affine(inputs, input_kernel, input_bias + state_bias.at[2 * self.hidden :].set(0)).swapaxes(0, 1)
+        new_bias = repeat_rows(state_bias[2 * self.hidden :], batch * steps).reshape(batch, steps, -1).swapaxes(0, 1)
         start = jnp.zeros((batch, self.hidden), driven.dtype)
         _, states = jax.lax.scan(step, start, (driven, new_bias), unroll=min(steps, UNROLLED_STEPS))
         return states.swapaxes(0, 1)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.custom_batching import sequential_vmap
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -28,9 +29,10 @@ def map_members(
 ) -> Callable:
     """Compile `function` of one member into one of all of them.
 
-    On a CPU the members run one after another: batching their matrix products gains nothing there (measured in
-    BUILD_NOTES.md), and a member that has stopped early then costs nothing. Elsewhere they run side by side. With more
-    devices each row of them gets an equal share, filled up with copies of the first member, and none waits for another.
+    On a CPU the members of a device run one after another: batching their matrix products gains nothing there (measured
+    in BUILD_NOTES.md), and a member that has stopped early then costs nothing. Elsewhere they run side by side. Of more
+    devices as many rows are used as there are members, at most; each gets an equal share, filled up with copies of the
+    first member (which a CPU skips), and none waits for another.
 
     Args:
       function: of arrays, one member.
@@ -44,34 +46,57 @@ def map_members(
       A jitted function whose results have a leading axis of members. With several processes all must call it, each with
       the same arguments: arrays of its own, of which only its devices' share is copied there, or earlier results.
     """
-    if jax.default_backend() == "cpu":
-        function = sequential_vmap(function)
-    members = jax.vmap(function, tuple(axes))
     if devices == 1:
-        return jax.jit(members, compiler_options=compiler_options)
-    rows = devices // batch_devices
-    mesh = Mesh(_devices(devices).reshape(rows, batch_devices), (MEMBERS, BATCH), axis_types=(AxisType.Auto,) * 2)
-    spread = PartitionSpec(MEMBERS)
-    specs = jax.tree.map(lambda axis: PartitionSpec() if axis is None else spread, tuple(axes), is_leaf=_is_none)
-    over_rows = jax.shard_map(
-        members, mesh=mesh, in_specs=specs, out_specs=spread, axis_names={MEMBERS}, check_vma=False
-    )
+        return jax.jit(jax.vmap(_sequential(function), tuple(axes)), compiler_options=compiler_options)
 
     @functools.partial(jax.jit, compiler_options=compiler_options)
     def run(*args):
         count = _count_members(axes, args)
+        mesh = _mesh(devices, batch_devices, count)
+        rows = mesh.shape[MEMBERS]
         chosen = np.arange(-(-count // rows) * rows)
         chosen[count:] = 0
 
         def fill(axis, tree):
             return tree if axis is None else jax.tree.map(lambda leaf: leaf[chosen], tree)
 
-        results = over_rows(*_map_prefix(fill, axes, args))
+        args = (np.arange(len(chosen)) < count, *_map_prefix(fill, axes, args))
+        results = _over_rows(function, axes, mesh)(*args)
         return jax.tree.map(lambda leaf: leaf[:count], results)
 
     if jax.process_count() == 1:
         return run
+    mesh = _mesh(devices, batch_devices)
     return lambda *args: run(*_map_prefix(lambda axis, tree: _place(tree, mesh, axis), axes, args))
+
+
+def _over_rows(function: Callable, axes: Sequence[Any], mesh: Mesh) -> Callable:
+    """`function` of members, [rows · members of each], and ahead of its arguments whether each member is there."""
+    axes = (0, *axes)
+    spread = PartitionSpec(MEMBERS)
+    specs = jax.tree.map(lambda axis: PartitionSpec() if axis is None else spread, axes, is_leaf=_is_none)
+    members = jax.vmap(_sequential(_unless_missing(function)), axes)
+    return jax.shard_map(members, mesh=mesh, in_specs=specs, out_specs=spread, axis_names={MEMBERS}, check_vma=False)
+
+
+def _sequential(function: Callable) -> Callable:
+    """Under `vmap` on a CPU, one member after another."""
+    return sequential_vmap(function) if jax.default_backend() == "cpu" else function
+
+
+def _unless_missing(function: Callable) -> Callable:
+    """`function`, but of a member that is not there something of the right shape at no cost."""
+
+    def blank(leaf):
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.split(jax.random.key(0), leaf.shape)
+        return jnp.zeros(leaf.shape, leaf.dtype)
+
+    def guarded(there, *args):
+        shapes = jax.eval_shape(function, *args)
+        return jax.lax.cond(there, function, lambda *_: jax.tree.map(blank, shapes), *args)
+
+    return guarded
 
 
 @functools.cache
@@ -106,10 +131,14 @@ def spread_batch(tree: Any, axis: int = 0) -> Any:
     return jax.lax.with_sharding_constraint(tree, PartitionSpec(*[None] * axis, BATCH))
 
 
-def _devices(count: int) -> np.ndarray:
-    """As many devices of each process, those of a process side by side."""
-    processes = jax.process_count()
-    return np.array([jax.local_devices(process)[: count // processes] for process in range(processes)])
+def _mesh(devices: int, batch_devices: int, members: int | None = None) -> Mesh:
+    """Rows of devices that share a batch: no more than members; of several processes, as many from each."""
+    processes, rows = jax.process_count(), devices // batch_devices
+    if processes == 1 and members is not None:
+        rows = min(rows, members)
+    share = rows * batch_devices // processes
+    chosen = np.array([jax.local_devices(process)[:share] for process in range(processes)])
+    return Mesh(chosen.reshape(rows, batch_devices), (MEMBERS, BATCH), axis_types=(AxisType.Auto,) * 2)
 
 
 def _place(tree: Any, mesh: Mesh, axis: int | None) -> Any:
@@ -118,7 +147,7 @@ def _place(tree: Any, mesh: Mesh, axis: int | None) -> Any:
     def place(leaf):
         if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
             return leaf
-        if jax.dtypes.issubdtype(jax.numpy.result_type(leaf), jax.dtypes.prng_key):
+        if jax.dtypes.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
             return jax.random.wrap_key_data(place(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
         whole = np.asarray(leaf)
         divides = axis == 0 and len(whole) % mesh.shape[MEMBERS] == 0
