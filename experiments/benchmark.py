@@ -69,7 +69,7 @@ class Benchmark:
     out: Path | None = None
     """Folder of the run; runs/benchmark if not given."""
     quick: bool = False
-    """Under a minute: one batch size, one member, fewer cases, smaller matrix products."""
+    """Under a minute: one batch size, one member, one device, fewer cases, smaller matrix products."""
     devices: int | None = None
     """Most devices to use; all if not given."""
 
@@ -153,7 +153,7 @@ def _device_rates(config: Benchmark, dtypes: tuple[str, ...]) -> dict[str, Any]:
 def _quick(config: Benchmark) -> Benchmark:
     """With the first point alone."""
     first = points(config.batches, config.members, ("float32",), 1)[0]
-    return dataclasses.replace(config, batches=(first.batch,), members=(first.members,))
+    return dataclasses.replace(config, batches=(first.batch,), members=(first.members,), devices=1)
 
 
 def points(

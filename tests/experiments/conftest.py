@@ -24,17 +24,16 @@ def environment(tmp_path_factory):
     """Variables for experiments in processes of their own, which share one cache of compiled programs."""
     cache = tmp_path_factory.getbasetemp().parent / "xla"  # one for all workers of pytest-xdist
     kept = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    return {"JAX_COMPILATION_CACHE_DIR": str(cache), **kept, "JAX_PLATFORMS": "cpu", "COLUMNS": "200"}
+    two = {"JAX_NUM_CPU_DEVICES": "2"}  # whatever the machine has
+    return {"JAX_COMPILATION_CACHE_DIR": str(cache), **kept, **two, "JAX_PLATFORMS": "cpu", "COLUMNS": "200"}
 
 
 @pytest.fixture(scope="session")
 def start(environment):
-    """start(*flags, devices=1) starts the data-free experiment."""
+    """start(*flags, devices=2) starts the data-free experiment."""
 
-    def start(*flags, devices=1):
-        variables = dict(environment)
-        if devices > 1:
-            variables["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    def start(*flags, devices=2):
+        variables = {**environment, "JAX_NUM_CPU_DEVICES": str(devices)}
         command = [sys.executable, "-m", "experiments.datafree", *map(str, flags)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen(command, cwd=ROOT, env=variables, **pipes)
@@ -44,9 +43,9 @@ def start(environment):
 
 @pytest.fixture(scope="session")
 def run(start):
-    """run(*flags, devices=1) runs the data-free experiment to its end: (status, output, errors)."""
+    """run(*flags, devices=2) runs the data-free experiment to its end: (status, output, errors)."""
 
-    def run(*flags, devices=1):
+    def run(*flags, devices=2):
         process = start(*flags, devices=devices)
         output, errors = process.communicate(timeout=300)
         return process.returncode, output, errors

@@ -26,15 +26,25 @@ def start():
     return start
 
 
+def _free_address():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+@pytest.fixture
+def free_address():
+    """HOST:PORT on the loopback that nobody uses."""
+    return _free_address()
+
+
 @pytest.fixture(scope="session")
 def trained(start, tmp_path_factory):
     """trained(devices, batch_devices, processes=1) runs the trainings of trainings.py: their ends by name."""
 
     def trained(devices, batch_devices, processes=1):
         out = tmp_path_factory.mktemp("trainings") / "ends.pickle"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
+        address = _free_address()
         several = [(address, processes, number) for number in range(processes)] if processes > 1 else [()]
         running = [start(out, devices, batch_devices, devices // processes, *process) for process in several]
         for process in running:

@@ -1,16 +1,50 @@
 """Several processes on the loopback, each with devices of its own."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from beamkd.base import InputError
 from beamkd.training import fetch, from_first, is_first, joined
 
+ROOT = Path(__file__).parents[2]
+
 pytestmark = pytest.mark.xdist_group("trainings")  # one worker: they share the trainings on one device
 
 
-@pytest.mark.parametrize(("devices", "batch_devices"), [(2, 1), (2, 2), (4, 2)])
+@pytest.mark.parametrize(("devices", "batch_devices"), [(2, 1), (4, 2)])
 def test_two_processes_give_the_losses_and_weights_of_one(trained, on_one_device, assert_same, devices, batch_devices):
     assert_same(trained(devices, batch_devices, processes=2), on_one_device)
+
+
+ENDLESS = """
+import sys, jax, jax.numpy as jnp
+from beamkd.training import fetch, joined, map_members
+
+coordinator, process = sys.argv[1:]
+with joined("endless", coordinator, 2, int(process)):
+    double = map_members(lambda x: 2 * x, (0,), jax.device_count())
+    while True:
+        fetch(double(jnp.ones(2)))
+        print("on", flush=True)
+"""
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_process_whose_partner_is_killed_says_so_and_stops(killed, free_address):
+    environment = {**os.environ, "XLA_FLAGS": "", "JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": "cpu"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment, "cwd": ROOT}
+    both = [subprocess.Popen([sys.executable, "-c", ENDLESS, free_address, str(n)], **pipes) for n in range(2)]
+    assert [process.stdout.readline() for process in both] == ["on\n", "on\n"]
+    both[killed].kill()
+    other = both[1 - killed]
+    errors = other.communicate(timeout=100)[1]
+    assert other.returncode == 1
+    line = "endless: another process was lost; start all of them again with --resume"
+    assert errors.splitlines()[-1].startswith(line)
 
 
 def test_alone_a_process_is_the_first_and_results_are_its_own():
