@@ -145,7 +145,8 @@ def _parse(name: str, config_type: type[Config], arguments: list[str] | None) ->
 
 
 def _cache_compilation() -> None:
-    """Keep compiled programs between runs, unless the user has set JAX's cache up."""
+    """Keep compiled programs between runs, the quick ones too, where the user says or in a place of our own."""
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
         jax.config.update("jax_compilation_cache_dir", str(home / "beamkd" / "xla"))
