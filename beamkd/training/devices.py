@@ -60,8 +60,10 @@ def map_members(
         def fill(axis, tree):
             return tree if axis is None else jax.tree.map(lambda leaf: leaf[chosen], tree)
 
-        args = (np.arange(len(chosen)) < count, *_map_prefix(fill, axes, args))
-        results = _over_rows(function, axes, mesh)(*args)
+        if len(chosen) == count:
+            return _over_rows(function, axes, mesh)(*args)
+        there = np.arange(len(chosen)) < count
+        results = _over_rows(_unless_missing(function), (0, *axes), mesh)(there, *_map_prefix(fill, axes, args))
         return jax.tree.map(lambda leaf: leaf[:count], results)
 
     if jax.process_count() == 1:
@@ -71,11 +73,11 @@ def map_members(
 
 
 def _over_rows(function: Callable, axes: Sequence[Any], mesh: Mesh) -> Callable:
-    """`function` of members, [rows · members of each], and ahead of its arguments whether each member is there."""
-    axes = (0, *axes)
+    """`function` of one member as one of all, the same number on each row of devices."""
+    axes = tuple(axes)
     spread = PartitionSpec(MEMBERS)
     specs = jax.tree.map(lambda axis: PartitionSpec() if axis is None else spread, axes, is_leaf=_is_none)
-    members = jax.vmap(_sequential(_unless_missing(function)), axes)
+    members = jax.vmap(_sequential(function), axes)
     return jax.shard_map(members, mesh=mesh, in_specs=specs, out_specs=spread, axis_names={MEMBERS}, check_vma=False)
 
 

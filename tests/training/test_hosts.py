@@ -38,7 +38,8 @@ def test_a_process_whose_partner_is_killed_says_so_and_stops(killed, free_addres
     environment = {**os.environ, "XLA_FLAGS": "", "JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": "cpu"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment, "cwd": ROOT}
     both = [subprocess.Popen([sys.executable, "-c", ENDLESS, free_address, str(n)], **pipes) for n in range(2)]
-    assert [process.stdout.readline() for process in both] == ["on\n", "on\n"]
+    for process in both:
+        assert "on\n" in process.stdout  # reads on, past what the runtime prints, until both run
     both[killed].kill()
     other = both[1 - killed]
     errors = other.communicate(timeout=100)[1]
