@@ -121,10 +121,13 @@ class Output:
     Attributes:
       logits: [B, S, M] float32, scores of the beams after each step; the last J + 1 steps are the predictions.
       features: [B, D] float32, state of the recurrent layer after the last step.
+      layers: what further layers give at each step, by name, [B, steps, size]. 'codes': of the frame encoder, for the
+        observed frames; 'states': of the recurrent layer.
     """
 
     logits: Array
     features: Array
+    layers: Mapping[str, Array] = struct.field(default_factory=dict)
 
 
 Forward = Callable[[Any, Batch, Array | None], Output]
@@ -138,7 +141,9 @@ class Metadata:
     Attributes:
       mean: [D] float32, mean of the features over the owner's training windows.
       variance: [D] float32, their unbiased variance.
+      layers: the same of further layers by name, [steps, size]: those of `Output`, and 'logits'.
     """
 
     mean: Array
     variance: Array
+    layers: Mapping[str, "Metadata"] = struct.field(default_factory=dict)

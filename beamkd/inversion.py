@@ -1,7 +1,7 @@
 """Generators from a teacher: scans that look real to it, made without its data (arXiv 2509.19092)."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
-from beamkd.base import Array, Batch, Forward, Metadata, Rows, expect_at_least
-from beamkd.losses import activation, combine, entropy, metadata
+from beamkd.base import Array, Batch, Forward, InputError, Metadata, Output, Rows, expect_at_least
+from beamkd.losses import activation, combine, entropy, layer_statistics, metadata
 from beamkd.training.batches import all_rows, in_batches
 from beamkd.training.devices import spread_batch
 from beamkd.training.evaluate import EVALUATION_BATCH
@@ -27,24 +27,26 @@ class GeneratorLoss:
     """Excite features; of the first version of the paper."""
     entropy: float = 0.0
     """Balance the beams; likewise."""
+    layers: float = 0.0
+    """Match the mean and spread of the frames' codes, the states and the logits at every step."""
 
     def __post_init__(self):
-        expect_at_least(self, metadata=0, activation=0, entropy=0)
+        expect_at_least(self, metadata=0, activation=0, entropy=0, layers=0)
 
 
 @struct.dataclass
 class Moments:
-    """What is kept of the features of a batch, [D]: enough for the metadata over all batches.
+    """What is kept of a teacher's layers on a batch: enough for the metadata over all batches.
 
     Attributes:
       count: [] int32, examples.
-      mean: [D], mean of the features; 0 without examples.
-      squares: [D], sum of the squared differences from that mean.
+      mean: mean over the examples of each layer, by name; 0 without examples.
+      squares: sum of the squared differences from that mean, likewise.
     """
 
     count: Array
-    mean: Array
-    squares: Array
+    mean: dict[str, Array]
+    squares: dict[str, Array]
 
 
 STEPS = FitConfig(epochs=500, patience=0)
@@ -52,7 +54,7 @@ STEPS = FitConfig(epochs=500, patience=0)
 
 
 def summarize(teacher: Forward, params: Any, data: Any, rows: Rows, take: Callable[[Any, Rows], Batch]) -> Metadata:
-    """What the owner of the data does: mean and unbiased variance of the teacher's features over training windows.
+    """What the owner of the data does: mean and unbiased variance of the teacher's layers over training windows.
 
     Args:
       teacher: the network.
@@ -62,19 +64,23 @@ def summarize(teacher: Forward, params: Any, data: Any, rows: Rows, take: Callab
       take: take(data, rows) -> batch.
 
     Returns:
-      The metadata, two vectors [D].
+      The metadata.
     """
     batches = in_batches(rows, EVALUATION_BATCH)
-    return merge_moments(jax.lax.map(lambda rows: feature_moments(teacher, params, take(data, rows)), batches))
+    return merge_moments(jax.lax.map(lambda rows: layer_moments(teacher, params, take(data, rows)), batches))
 
 
-def feature_moments(teacher: Forward, params: Any, batch: Batch) -> Moments:
-    """Moments of the teacher's features over a batch."""
-    features = teacher(params, batch, None).features
-    there = batch.mask[:, None]
+def layer_moments(teacher: Forward, params: Any, batch: Batch) -> Moments:
+    """Moments of the teacher's layers over a batch."""
+    values = _layers(teacher(params, batch, None))
     count = batch.mask.sum()
-    mean = jnp.where(there, features, 0).sum(0) / jnp.maximum(count, 1)
-    return Moments(count, mean, jnp.where(there, jnp.square(features - mean), 0).sum(0))
+
+    def total(values):
+        there = batch.mask.reshape(-1, *[1] * (values.ndim - 1))
+        return jnp.where(there, values, 0).sum(0)
+
+    mean = jax.tree.map(lambda layer: total(layer) / jnp.maximum(count, 1), values)
+    return Moments(count, mean, jax.tree.map(lambda layer, mean: total(jnp.square(layer - mean)), values, mean))
 
 
 def merge_moments(moments: Moments) -> Metadata:
@@ -83,11 +89,20 @@ def merge_moments(moments: Moments) -> Metadata:
     Args:
       moments: of the batches, stacked along a first axis.
     """
-    weights = moments.count[:, None]
-    count = weights.sum()
-    mean = (weights * moments.mean).sum(0) / count
-    squares = (moments.squares + weights * jnp.square(moments.mean - mean)).sum(0)
-    return Metadata(mean=mean, variance=squares / (count - 1))
+    count = moments.count.sum()
+
+    def merge(means, squares):
+        weights = moments.count.reshape(-1, *[1] * (means.ndim - 1))
+        mean = (weights * means).sum(0) / count
+        return Metadata(mean, (squares + weights * jnp.square(means - mean)).sum(0) / (count - 1))
+
+    layers = {name: merge(means, moments.squares[name]) for name, means in moments.mean.items()}
+    return layers.pop("features").replace(layers=layers)
+
+
+def _layers(output: Output) -> dict[str, Array]:
+    """All layers that metadata may be of, by name, [B, ...]."""
+    return {"features": output.features, "logits": output.logits, **output.layers}
 
 
 def inversion_task(
@@ -109,11 +124,14 @@ def inversion_task(
       weights: of the terms.
       config: how.
     """
-    objective = combine(
-        metadata=(weights.metadata, metadata),
-        activation=(weights.activation, activation),
-        entropy=(weights.entropy, entropy),
-    )
+    terms = {
+        "metadata": (weights.metadata, metadata),
+        "activation": (weights.activation, activation),
+        "entropy": (weights.entropy, entropy),
+    }
+    if weights.layers:  # costs more than the others
+        terms["layers"] = (weights.layers, _statistics_of_layers)
+    objective = combine(**terms)
 
     def step_loss(params, batch, key):
         teacher_params, summary = batch
@@ -121,9 +139,19 @@ def inversion_task(
         made = as_batch(generator.apply(params, noise))
         output = teacher(teacher_params, made, None)
         predictions = output.logits[:, -made.labels.shape[1] :]
-        return objective(features=output.features, logits=predictions, mean=summary.mean, variance=summary.variance)
+        given = {"features": output.features, "logits": predictions, "mean": summary.mean, "variance": summary.variance}
+        if weights.layers:
+            given |= {"layers": _layers(output), "summaries": summary.layers}
+        return objective(**given)
 
     return Task(step_loss, lambda data, rows: data, config)
+
+
+def _statistics_of_layers(layers: Mapping[str, Array], summaries: Mapping[str, Metadata]) -> Array:
+    """Sum of `layer_statistics` over the layers that there are summaries of."""
+    if not summaries:
+        raise InputError("generator loss: expected metadata of the teacher's layers, found its features' alone")
+    return sum(layer_statistics(layers[name], own.mean, own.variance) for name, own in summaries.items())
 
 
 def generate(key: Array, generator: nn.Module, params: Any, count: int) -> Array:

@@ -103,7 +103,11 @@ Config = TypeVar("Config")
 
 
 def main(
-    name: str, config_type: type[Config], run: Callable[[Config], Any], arguments: list[str] | None = None
+    name: str,
+    config_type: type[Config],
+    run: Callable[[Config], Any],
+    arguments: list[str] | None = None,
+    defaults: Callable[[list[str]], Config] | None = None,
 ) -> None:
     """Parse the flags and run an experiment; bad input is one line on standard error and exit status 2.
 
@@ -112,13 +116,14 @@ def main(
       config_type: its flags.
       run: the experiment.
       arguments: those of the command line if not given.
+      defaults: defaults(arguments) -> the flags that are not given; those of `config_type` if None.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax warns of layouts that we do not use
     _cache_compilation()
     _use_all_cores()
     try:
-        config = _parse(name, config_type, arguments)
+        config = _parse(name, config_type, arguments, defaults)
         processes = [getattr(config, flag, None) for flag in ("coordinator", "num_processes", "process_id")]
         with joined(name, *processes):
             run(config)
@@ -130,12 +135,19 @@ def main(
         raise SystemExit(130) from None
 
 
-def _parse(name: str, config_type: type[Config], arguments: list[str] | None) -> Config:
+def _parse(
+    name: str,
+    config_type: type[Config],
+    arguments: list[str] | None,
+    defaults: Callable[[list[str]], Config] | None,
+) -> Config:
     """Flags as `config_type`; tyro's boxes around errors become one line."""
     said = io.StringIO()
+    given = sys.argv[1:] if arguments is None else arguments
+    options = {} if defaults is None else {"default": defaults(given)}
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(config_type, prog=f"python -m experiments.{name}", args=arguments)
+            return tyro.cli(config_type, prog=f"python -m experiments.{name}", args=given, **options)
     except SystemExit as stop:
         if stop.code != 2:
             raise

@@ -2,7 +2,7 @@
 
 from beamkd.losses.combine import Loss, WeightedLoss, combine
 from beamkd.losses.distillation import feature_matching, kl, mse
-from beamkd.losses.inversion import activation, entropy, metadata
+from beamkd.losses.inversion import activation, entropy, layer_statistics, metadata
 from beamkd.losses.reduce import masked_mean
 from beamkd.losses.supervised import cross_entropy, focal
 
@@ -16,6 +16,7 @@ __all__ = [
     "feature_matching",
     "focal",
     "kl",
+    "layer_statistics",
     "masked_mean",
     "metadata",
     "mse",

@@ -6,6 +6,9 @@ import jax.numpy as jnp
 
 from beamkd.base import Array
 
+SMALL_SPREAD = 1e-3
+"""What is added to the spread of each unit, as a share of the layer's."""
+
 
 def metadata(features: Array, mean: Array, variance: Array) -> Array:
     """How far the batch's feature statistics are from the teacher's training data (arXiv 2509.19092).
@@ -26,6 +29,29 @@ def metadata(features: Array, mean: Array, variance: Array) -> Array:
     mean_error = jnp.square(features.mean(0) - mean)
     variance_error = jnp.square(features.var(0, ddof=1) - variance)
     return mean_error.mean() + variance_error.mean()
+
+
+def layer_statistics(values: Array, mean: Array, variance: Array) -> Array:
+    """How far the batch's statistics of a layer are from the teacher's training data, relative to the layer's spread.
+
+    Mean over entries of (mean − μ)² / σ² plus the same of the standard deviation, (s − σ)² / σ². Unlike `metadata`, it
+    weighs quiet and loud units alike, and so may be added up over layers of unlike scales. The idea of matching
+    every layer: Yin et al., DeepInversion, CVPR 2020.
+
+    Args:
+      values: [B, ...], B ≥ 2, for instance states [B, S, D].
+      mean: [...], over the teacher's training data.
+      variance: [...], likewise, unbiased.
+
+    Returns:
+      A scalar.
+    """
+    chex.assert_equal_shape([values[0], mean, variance])
+    chex.assert_axis_dimension_gteq(values, 0, 2)
+    # Units that hardly change have no spread to go by: a thousandth of the layer's is added to all.
+    least = SMALL_SPREAD**2 * variance.mean() + jnp.finfo(variance.dtype).tiny
+    spread, found = jnp.sqrt(variance + least), jnp.sqrt(values.var(0, ddof=1) + least)
+    return (jnp.square((values.mean(0) - mean) / spread) + jnp.square((found - spread) / spread)).mean()
 
 
 def activation(features: Array) -> Array:

@@ -5,6 +5,7 @@ from beamkd.models.layers import Conv1d, Gru, Linear, count_weights, encode_fram
 from beamkd.models.lidar import CnnGruTeacher, GruStudent, GruTeacher
 from beamkd.models.network import network
 from beamkd.models.published import load_published
+from beamkd.models.scene import SceneGenerator
 
 __all__ = [
     "CnnGruTeacher",
@@ -14,6 +15,7 @@ __all__ = [
     "GruStudent",
     "GruTeacher",
     "Linear",
+    "SceneGenerator",
     "count_weights",
     "encode_frames",
     "load_published",

@@ -20,11 +20,14 @@ class _Tail(nn.Module):
     beams: int
 
     @nn.compact
-    def __call__(self, codes: Array, train: bool, slots: int | None) -> Output:
-        codes = nn.Dropout(self.dropout, deterministic=not train)(codes)
-        states = Gru(self.hidden)(codes)
+    def __call__(self, codes: Array, observed: int, train: bool, slots: int | None) -> Output:
+        states = Gru(self.hidden)(nn.Dropout(self.dropout, deterministic=not train)(codes))
         read = states if slots is None else states[:, -slots:]
-        return Output(logits=Linear(self.beams)(read), features=states[:, -1])
+        return Output(
+            logits=Linear(self.beams)(read),
+            features=states[:, -1],
+            layers={"codes": codes[:, :observed], "states": states},
+        )
 
 
 class GruTeacher(nn.Module):
@@ -47,7 +50,7 @@ class GruTeacher(nn.Module):
         """
         chex.assert_rank(scans, 3)
         codes = encode_frames(Linear(self.embed), scans, future)
-        return _Tail(self.hidden, self.dropout, self.beams)(codes, train, slots)
+        return _Tail(self.hidden, self.dropout, self.beams)(codes, scans.shape[1], train, slots)
 
 
 class GruStudent(GruTeacher):
@@ -81,4 +84,4 @@ class CnnGruTeacher(nn.Module):
             return embedding(maps.reshape(maps.shape[0], -1))
 
         codes = encode_frames(encode, scans, future)
-        return _Tail(self.hidden, self.dropout, self.beams)(codes, train, slots)
+        return _Tail(self.hidden, self.dropout, self.beams)(codes, scans.shape[1], train, slots)

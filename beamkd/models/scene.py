@@ -1,0 +1,55 @@
+"""A generator that draws objects moving over the rays of a scan."""
+
+import chex
+import jax.numpy as jnp
+from flax import linen as nn
+
+from beamkd.base import OBSERVED, Array
+from beamkd.models.layers import Linear
+
+TRAITS = 7
+"""Of an object: bearing, speed, acceleration, width, range, tilt, presence; each about standard normal at first."""
+
+GAIN = 3.0
+"""Times what the layers say, which is about 0.3 before training: so they soon can say more than the noise alone."""
+
+EDGE = 1.0
+"""Rays over which an object fades at its sides; a hard edge would have no gradient."""
+
+
+class SceneGenerator(nn.Module):
+    """Noise to the traits of a few objects, and these to scans.
+
+    That things are of one piece and move steadily is built in; where they are, how fast, how wide and how far is
+    learned.
+    """
+
+    noise: int = 64
+    hidden: int = 128
+    objects: int = 2
+    frames: int = OBSERVED
+    rays: int = 216
+
+    @nn.compact
+    def __call__(self, noise: Array) -> Array:
+        """Map standard normal noise [B, `noise`] to scans [B, `frames`, `rays`], ranges in units of 10 m."""
+        chex.assert_rank(noise, 2)
+        hidden = nn.relu(Linear(self.hidden)(noise))
+        hidden = nn.relu(Linear(self.hidden)(hidden))
+        count = self.objects * TRAITS
+        traits = GAIN * Linear(count)(hidden) + noise[:, :count]
+        return self._draw(traits.reshape(-1, self.objects, TRAITS))
+
+    def _draw(self, traits: Array) -> Array:
+        """Scans [B, L, R] of objects with `traits` [B, objects, 7]; where several are seen, of the farthest."""
+        bearing, speed, acceleration, width, distance, tilt, presence = jnp.moveaxis(traits, -1, 0)[..., None]
+        time = jnp.arange(1.0 - self.frames, 1.0)
+        centre = (
+            self.rays * (0.5 + 0.28 * bearing) + 3 * speed * time + 0.05 * acceleration * time**2
+        )  # [B, objects, L]
+        first = jnp.arange(self.objects)[:, None] == 0  # is mostly there before training; others mostly are not
+        there = nn.sigmoid(4 * presence + jnp.where(first, 4.0, -2.0))[..., None]
+        offset = jnp.arange(self.rays) - centre[..., None]  # [B, objects, L, R]
+        inside = nn.sigmoid((8 * jnp.exp(0.4 * width[..., None]) - jnp.abs(offset)) / EDGE)
+        ranges = nn.relu(jnp.exp(0.3 * distance[..., None]) + 0.01 * tilt[..., None] * offset)
+        return (ranges * inside * there).max(1)

@@ -1,0 +1,143 @@
+"""The networks of a study, each trained for all seeds: teachers, students with data and students without."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from beamkd.base import Array, Batch, InputError, Metadata, Rows, Windows
+from beamkd.data import lidar_batch, on_host, select
+from beamkd.distill import answers, distillation_task, held_out
+from beamkd.inversion import generate, inversion_task, layer_moments, merge_moments
+from beamkd.losses import Loss, kl
+from beamkd.models import CnnGruTeacher, Generator, GruTeacher, SceneGenerator, load_published
+from beamkd.training import FitConfig, Stream, all_rows, fetch, supervised_task
+from experiments.recipes import Recipe
+from experiments.run import Run
+from experiments.world import Net, World, init_weights, over_batches
+
+TEACHERS = {"cnn_gru": CnnGruTeacher, "gru": GruTeacher}
+GENERATORS = {"dense": Generator, "scene": SceneGenerator}
+
+
+def load_teacher(world: World, path: str) -> Net:
+    """A published network, the same for every seed."""
+    module, params = load_published(path)
+    rays, beams = params["params"]["Linear_0"]["kernel"].shape[0], module.beams
+    if (rays, beams) != (world.scans[-1], world.beams):
+        expected = f"{world.scans[-1]} rays and {world.beams} beams"
+        raise InputError(f"{path}: expected a network for {expected}, found {rays} and {beams}")
+    return Net.of(module, _repeat(jax.tree.map(lambda leaf: leaf[None], params), len(world.keys)))
+
+
+def train_on_labels(run: Run, world: World, net: Net, config: FitConfig, phase: str) -> Net:
+    """A network trained on the real labels: the teacher, or the student without any."""
+    task, split = supervised_task(net.predict, world.take, config), world.split
+    fit = run.train(phase, task, world.draws(f"{phase} fit"), net.params, world.data, None, split.train, split.val)
+    return net.trained(fit)
+
+
+def summarize_teacher(run: Run, world: World, teacher: Net) -> Metadata:
+    """What the owner of the training windows hands over with the teacher, [members, ...]."""
+    moments = over_batches(run, world, functools.partial(layer_moments, teacher.forward))
+    return jax.vmap(merge_moments)(fetch(moments(teacher.params, world.split.train)))
+
+
+def distill_on_windows(
+    run: Run, world: World, teacher: Net, student: Net, config: FitConfig, alpha: float, loss: Loss = kl, phase="kd"
+) -> Net:
+    """The student trained on the teacher's answers and the labels of the real windows."""
+    task, split = distillation_task(student.forward, world.take, config, loss, alpha), world.split
+    data, keys = _with_answers(run, world, teacher), world.draws("kd")
+    return student.trained(run.train(phase, task, keys, student.params, data, (None, 0), split.train, split.val))
+
+
+def generate_sequences(
+    run: Run, world: World, teacher: Net, summaries: Metadata, recipe: Recipe, phase: str = "generator"
+) -> Batch:
+    """Sequences of each seed's generators, in random order, [members, N, ...]; here the world gives keys and shapes."""
+    _, frames, rays = world.scans
+    generator = GENERATORS[recipe.generator](frames=frames, rays=rays)
+    keys = jax.vmap(lambda key: jax.random.split(key, recipe.generators))(world.draws("generator")).reshape(-1)
+    data = _repeat((teacher.params, summaries), recipe.generators)
+    init_keys, fit_keys, noise_keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(keys)
+    params = init_weights(generator, init_keys, (1, generator.noise))
+    task = inversion_task(teacher.forward, generator, lidar_batch, recipe.generator_loss, recipe.generator_fit)
+    params = run.train(phase, task, fit_keys, params, data, 0, all_rows(recipe.generator_fit.batch_size)).params
+    count = -(-(recipe.sequences + recipe.held_out) // recipe.generators)
+    with run.phase("generation"):
+        made = run.map(lambda key, params: generate(key, generator, params, count), (0, 0))(noise_keys, params)
+        return _pool(world, recipe, fetch(made))
+
+
+def _pool(world: World, recipe: Recipe, made: Array) -> Batch:
+    """Sequences [members · generators, n, L, R] as each member's, in random order: the last ones are a sample."""
+
+    def pool(key, scans):
+        scans = scans.reshape(-1, *scans.shape[2:])
+        return lidar_batch(jax.random.permutation(key, scans)[: recipe.sequences + recipe.held_out])
+
+    made = made.reshape(len(world.keys), recipe.generators, *made.shape[1:])
+    return jax.jit(jax.vmap(pool))(world.draws("pool"), made)
+
+
+def distill_on_sequences(
+    run: Run,
+    world: World,
+    teacher: Net,
+    student: Net,
+    sequences: Batch,
+    recipe: Recipe,
+    phase: str = "dfkd",
+    validation: Batch | None = None,
+) -> Net:
+    """The student trained on its teacher's answers on `sequences` alone; here the world gives keys and nothing else.
+
+    The sequences that the recipe holds out choose the epoch. With `validation`, [members, N, ...], these windows do:
+    the published way, and not data-free where they are real.
+    """
+    count = recipe.sequences + recipe.held_out
+    train, val = held_out(count, recipe.held_out)
+    if validation is not None:
+        train, val, sequences, count = _append(train, sequences, validation)
+
+    def teach(params, examples):
+        return answers(teacher.forward, params, examples, count, select)
+
+    targets = run.map(teach, (0, 0))(teacher.params, sequences)
+    task = distillation_task(student.forward, select, recipe.dfkd_fit, recipe.loss)
+    keys = world.draws("dfkd")
+    return student.trained(run.train(phase, task, keys, student.params, (sequences, targets), 0, train, val))
+
+
+def _append(train: Rows, sequences: Batch, validation: Batch) -> tuple[Rows, Rows, Batch, int]:
+    """Rows to train on and to validate by, of each member, in sequences with validation windows behind them."""
+    members, first = sequences.mask.shape
+    count = first + validation.mask.shape[1]
+    powerless = validation.replace(power=validation.power[..., :0])  # generated windows have no powers
+    joined = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), sequences, powerless)
+    train = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (members, *leaf.shape)), train)
+    val = Rows(jnp.broadcast_to(jnp.arange(first, count), validation.mask.shape), validation.mask)
+    return train, val, joined, count
+
+
+def _with_answers(run: Run, world: World, teacher: Net) -> tuple[Windows, Array] | Stream:
+    """The windows and the teacher's answers on them; of a stream, which are too many to keep, as they pass."""
+
+    def teach(params, data, count):
+        return answers(teacher.forward, params, data, count, world.take)
+
+    def prepare(params, batch):
+        return batch, teach(params, batch, len(batch.mask))
+
+    if on_host(world.windows):
+        return dataclasses.replace(world.data, prepare=prepare, context=teacher.params)
+    teach_all = run.map(functools.partial(teach, count=len(world.windows)), (0, None))
+    return world.windows, teach_all(teacher.params, world.windows)
+
+
+def _repeat(tree: Any, times: int) -> Any:
+    """Each member so many times in a row."""
+    return jax.tree.map(lambda leaf: jnp.repeat(leaf, times, axis=0), tree)

@@ -1,0 +1,70 @@
+"""How a student is made without data: the settings of inversion and distillation, as published and as we do it."""
+
+import dataclasses
+import functools
+from typing import Any, Literal
+
+from beamkd.base import InputError, expect_at_least
+from beamkd.inversion import STEPS, GeneratorLoss
+from beamkd.losses import Loss, kl, mse
+from beamkd.training import FitConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Settings of data-free distillation."""
+
+    generator: Literal["dense", "scene"] = "dense"
+    """What turns noise into scans: two dense layers, or objects that move over the rays."""
+    generators: int = 1
+    """Generators for each teacher, of different seeds, whose sequences are pooled."""
+    generator_loss: GeneratorLoss = GeneratorLoss()
+    """Weights of the terms of the generator's loss."""
+    generator_fit: FitConfig = STEPS
+    """Training of the generator; an epoch is one step."""
+    sequences: int = 5000
+    """Generated sequences that the data-free student trains on."""
+    held_out: int = 1000
+    """Generated sequences that choose its epoch."""
+    student_loss: Literal["kl", "mse"] = "kl"
+    """What the data-free student learns by: softened beams, or the logits themselves."""
+    temperature: float = 2.0
+    """T of the KL divergence."""
+    dfkd_fit: FitConfig = FitConfig(epochs=500, patience=10)
+    """Training of the data-free student."""
+
+    def __post_init__(self):
+        if not self.temperature > 0:
+            raise InputError(f"--temperature: expected more than 0, found {self.temperature}")
+        expect_at_least(self, generators=1, sequences=1, held_out=1)
+
+    @property
+    def loss(self) -> Loss:
+        """Of the student's and the teacher's logits."""
+        return mse if self.student_loss == "mse" else functools.partial(kl, temperature=self.temperature)
+
+
+PAPER = Recipe()
+"""As published (arXiv 2509.19092), but for the choice of the student's epoch, which sees no real window here."""
+
+BEAMKD = Recipe(
+    generator="scene",
+    generator_loss=GeneratorLoss(metadata=0.0, layers=1.0),
+    sequences=20000,
+    dfkd_fit=FitConfig(epochs=60, patience=0),
+)
+"""Ours: tuned on the simulated street's training and validation drives alone (BUILD_NOTES.md)."""
+
+RECIPES = {"beamkd": BEAMKD, "paper": PAPER}
+
+
+def smaller(config: Any, limits: dict[str, int]) -> Any:
+    """A configuration with numbers, or the epochs of its fits, of at most so much."""
+
+    def limited(name, limit):
+        value = getattr(config, name)
+        if isinstance(value, FitConfig):
+            return dataclasses.replace(value, epochs=min(value.epochs, limit))
+        return min(value, limit)
+
+    return dataclasses.replace(config, **{name: limited(name, limit) for name, limit in limits.items()})
