@@ -62,6 +62,10 @@ STREET = Street(others=3, buildings=(Building(18.0), Building(-6.0)))
 CHUNK = 64
 """Drives that are simulated at once."""
 
+COUNTED = 64
+"""Windows of the largest batch whose cost is counted: the frames of larger ones may be encoded in a loop, of which XLA
+counts one round."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Point:
@@ -249,8 +253,11 @@ def _epoch(case: str, count: int, last: int, bench: Bench) -> Iterator[Row]:
         def validate(params, data, rows, task=lesson.task):
             return task.loss(params, task.take(data, rows), None)[0]
 
-        validation = cost_of(validate, lesson.shapes, lesson.data, all_rows(min(sweep, last)))
-        cost = step_cost(case, point.batch, point.dtype).times(steps).plus(validation.times(-(-last // sweep)))
+        def validation(rows, validate=validate, lesson=lesson):
+            return cost_of(validate, lesson.shapes, lesson.data, all_rows(rows))
+
+        cost = step_cost(case, point.batch, point.dtype).times(steps)
+        cost = cost.plus(_in_proportion(validation, min(sweep, last)).times(-(-last // sweep)))
         yield bench.row(point, seconds, count - last, program.compile_seconds, cost, program.peak_bytes)
 
 
@@ -266,9 +273,20 @@ def _time_epochs(bench: Bench, point: Point, lesson: Lesson) -> tuple[Program, n
     return program, seconds
 
 
+def _in_proportion(cost: Callable[[int], Cost], batch: int) -> Cost:
+    """cost(batch); of a large batch from two smaller ones, as a part that all have and a part of each window."""
+    if batch <= COUNTED:
+        return cost(batch)
+    whole, half = cost(COUNTED), cost(COUNTED // 2)
+    each = whole.plus(half.times(-1)).times(2 / COUNTED)
+    return whole.plus(each.times(batch - COUNTED))
+
+
 @functools.cache
 def step_cost(case: str, batch: int, dtype: str) -> Cost:
     """Of one training step of one member: an epoch of a single batch, so that no loop is counted short."""
+    if batch > COUNTED:
+        return _in_proportion(lambda fewer: step_cost(case, fewer, dtype), batch)
     lesson = _lesson(case, batch, dtype, batch)
     key, data, rows = jax.random.key(0), lesson.data, lesson.train
     state = jax.eval_shape(lambda params: start(lesson.task, params, data, rows), lesson.shapes)
@@ -283,7 +301,10 @@ def _infer(module: nn.Module, bench: Bench) -> Iterator[Row]:
         program = compile_program(infer, _weights(_shapes(module), point.members), scans)
         answer = functools.partial(_fetch, program.call, program.args[0], scans)
         seconds = sample(repeated(answer), bench.repeats)
-        cost = cost_of(predict, _shapes(module), scans).times(point.members)  # a loop over members would count once
+        cost = _in_proportion(
+            lambda count, predict=predict: cost_of(predict, _shapes(module), _scans(count)), point.batch
+        )
+        cost = cost.times(point.members)  # a loop over members would count once
         items = point.members * point.batch
         yield bench.row(point, seconds, items, program.compile_seconds, cost, program.peak_bytes)
 
@@ -309,7 +330,11 @@ def _evaluate(module: nn.Module, bench: Bench) -> Iterator[Row]:
         params = jax.tree.map(lambda leaf: leaf[0], _weights(_shapes(module), 1))
         program = compile_program(score, params, _windows(WINDOWS), all_rows(WINDOWS))
         batches = -(-WINDOWS // EVALUATION_BATCH)
-        cost = cost_of(score, params, _windows(WINDOWS), all_rows(EVALUATION_BATCH)).times(batches)
+
+        def scoring(rows, score=score, params=params):
+            return cost_of(score, params, _windows(WINDOWS), all_rows(rows))
+
+        cost = _in_proportion(scoring, EVALUATION_BATCH).times(batches)
         seconds = sample(repeated(functools.partial(program.call, *program.args)), bench.repeats)
         point = dataclasses.replace(point, batch=EVALUATION_BATCH)
         yield bench.row(point, seconds, WINDOWS, program.compile_seconds, cost, program.peak_bytes)

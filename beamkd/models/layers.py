@@ -13,6 +13,10 @@ UNROLLED_STEPS = 16
 """Recurrences up to this long are unrolled: a loop iteration costs XLA more than a small matrix product."""
 
 
+PIECE = 256
+"""Frames that a CPU passes through convolutions at once: its caches hold what lies between the layers of so many."""
+
+
 def uniform_fan_in(fan_in: int) -> Callable[..., Array]:
     """Initialiser: uniform in ±1/√fan_in, PyTorch's default for linear, convolution and GRU weights and biases."""
     bound = fan_in**-0.5
@@ -117,6 +121,33 @@ class Gru(nn.Module):
         start = jnp.zeros((batch, self.hidden), driven.dtype)
         _, states = jax.lax.scan(step, start, (driven, new_bias), unroll=min(steps, UNROLLED_STEPS))
         return states.swapaxes(0, 1)
+
+
+def in_pieces(encoder: nn.Module, frames: Array) -> Array:
+    """Codes [N, E] of frames [N, R]; on a CPU piece by piece if they are many.
+
+    What convolutions hand to each other is an order of magnitude larger than the frames. That of a large batch goes
+    through the memory, which then sets the pace; that of a piece stays in the caches. To compute it a second time for
+    the gradient takes less time than to keep it.
+    """
+    count, pieces = len(frames), len(frames) // PIECE
+    if jax.default_backend() != "cpu" or pieces <= 2:  # two pieces take longer than the whole
+        return encoder(frames)
+
+    def encode(encoder, carry, piece):
+        return carry, encoder(piece)
+
+    # A piece has frames from all over the batch, not a run of them: devices that share the batch share each piece.
+    strided = jnp.pad(frames, ((0, -count % pieces), (0, 0))).reshape(-1, pieces, frames.shape[-1])
+    scan = nn.scan(
+        nn.remat(encode, prevent_cse=False),
+        variable_broadcast="params",
+        split_rngs={"params": False},
+        in_axes=1,
+        out_axes=1,
+    )
+    _, codes = scan(encoder, None, strided)
+    return codes.reshape(-1, codes.shape[-1])[:count]
 
 
 def encode_frames(encode: Callable[[Array], Array], frames: Array, blank: int) -> Array:

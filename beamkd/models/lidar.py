@@ -5,11 +5,13 @@ future slots are all zero: either give all S frames, or the L observed ones with
 frame once and gives the same result.
 """
 
+import functools
+
 import chex
 from flax import linen as nn
 
 from beamkd.base import Array, Output
-from beamkd.models.layers import Conv1d, Gru, Linear, encode_frames
+from beamkd.models.layers import Conv1d, Gru, Linear, encode_frames, in_pieces
 
 
 class _Tail(nn.Module):
@@ -61,6 +63,20 @@ class GruStudent(GruTeacher):
     dropout: float = 0.1
 
 
+class _FrameEncoder(nn.Module):
+    """Convolutions along the rays of each scan and a linear embedding, [N, R] to [N, embed]."""
+
+    channels: tuple[int, ...]
+    embed: int
+
+    @nn.compact
+    def __call__(self, frames: Array) -> Array:
+        maps = frames[..., None]
+        for channels in self.channels:
+            maps = nn.relu(Conv1d(channels)(maps))
+        return Linear(self.embed)(maps.reshape(maps.shape[0], -1))
+
+
 class CnnGruTeacher(nn.Module):
     """Two convolutions along the rays of each scan, linear embedding, GRU, linear read-out."""
 
@@ -70,18 +86,14 @@ class CnnGruTeacher(nn.Module):
     dropout: float = 0.1
     beams: int = 64
 
+    def setup(self):
+        """Encoder of frames; its weights are named as if its layers stood here."""
+        self.encoder = _FrameEncoder(self.channels, self.embed)
+        nn.share_scope(self, self.encoder)
+
     @nn.compact
     def __call__(self, scans: Array, future: int = 0, train: bool = False, slots: int | None = None) -> Output:
         """Predict beams; arguments as in `GruTeacher`."""
         chex.assert_rank(scans, 3)
-        convolutions = [Conv1d(channels) for channels in self.channels]
-        embedding = Linear(self.embed)
-
-        def encode(frames):
-            maps = frames[..., None]
-            for convolution in convolutions:
-                maps = nn.relu(convolution(maps))
-            return embedding(maps.reshape(maps.shape[0], -1))
-
-        codes = encode_frames(encode, scans, future)
+        codes = encode_frames(functools.partial(in_pieces, self.encoder), scans, future)
         return _Tail(self.hidden, self.dropout, self.beams)(codes, scans.shape[1], train, slots)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from beamkd import report
-from beamkd.models import GruStudent
+from beamkd.models import GruStudent, layers
 from experiments import benchmark_cases
 from experiments.benchmark import Benchmark, points, ratios, run
 from experiments.benchmark_cases import CASES, Bench, Point, step_cost
@@ -120,6 +120,13 @@ def test_operations_of_a_students_step_are_its_matrix_products_and_little_more()
     # Forward, and backward for the weights; for the inputs, too, but for the scans'.
     products = 2 * (2 * encode + 3 * recur + 3 * read_out)
     assert products <= step_cost("student_supervised", batch, "float32").flops <= 1.3 * products
+
+
+def test_operations_of_a_large_batch_count_all_of_its_frames_which_are_encoded_in_a_loop(monkeypatch):
+    found = step_cost("teacher_cnn_gru_supervised", 128, "float32").flops
+    monkeypatch.setattr(layers, "PIECE", 128 * 8)
+    monkeypatch.setattr(benchmark_cases, "COUNTED", 128)
+    assert found == pytest.approx(step_cost.__wrapped__("teacher_cnn_gru_supervised", 128, "float32").flops, rel=1e-3)
 
 
 def test_simulated_frames_are_counted_without_padding():

@@ -2,10 +2,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from scipy.signal import correlate
 
-from beamkd.models import Conv1d, Gru, Linear, count_weights, encode_frames
-from beamkd.models.layers import UNROLLED_STEPS
+from beamkd.models import Conv1d, Gru, Linear, count_weights, encode_frames, layers
+from beamkd.models.layers import UNROLLED_STEPS, in_pieces
 
 
 def normal(*shape, seed=0):
@@ -91,6 +92,40 @@ def test_blank_frames_are_encoded_once_and_stand_behind_those_seen():
     np.testing.assert_allclose(codes[:, :3], frames.sum(-1)[..., None] + [7, 8], rtol=1e-5)
     np.testing.assert_array_equal(codes[:, 3:], np.broadcast_to([7.0, 8.0], (2, 2, 2)))
     np.testing.assert_array_equal(encode_frames(encode, jnp.asarray(frames), 0), codes[:, :3])
+
+
+@pytest.mark.parametrize(("count", "passed"), [(11, 11), (12, 4), (14, 5), (16, 4)])
+def test_many_frames_are_encoded_in_pieces_to_the_same_codes_and_gradients(monkeypatch, count, passed):
+    monkeypatch.setattr(layers, "PIECE", 4)
+    given = []
+
+    class Encoder(nn.Module):
+        @nn.compact
+        def __call__(self, frames):
+            given.append(frames.shape)
+            return Linear(2)(frames)
+
+    class Network(nn.Module):
+        @nn.compact
+        def __call__(self, frames):
+            return in_pieces(Encoder(), frames)
+
+    frames, weights = normal(count, 3), normal(count, 2, seed=1)
+    params = jax.jit(Network().init)(jax.random.key(0), jnp.zeros((1, 3)))
+    layer = params["params"]["Encoder_0"]["Linear_0"]
+    given.clear()
+
+    def weighted(params, frames):
+        codes = Network().apply(params, frames)
+        return (weights * codes).sum(), codes
+
+    (_, codes), (gradient, back) = jax.jit(jax.value_and_grad(weighted, (0, 1), has_aux=True))(params, frames)
+    assert set(given) == {(passed, 3)}
+    np.testing.assert_allclose(codes, frames @ layer["kernel"] + layer["bias"], atol=1e-5)
+    np.testing.assert_allclose(back, weights @ np.asarray(layer["kernel"]).T, atol=1e-5)
+    found = gradient["params"]["Encoder_0"]["Linear_0"]
+    np.testing.assert_allclose(found["kernel"], frames.T @ weights, atol=1e-5)
+    np.testing.assert_allclose(found["bias"], weights.sum(0), atol=1e-5)
 
 
 def test_weights_of_a_pytree_are_counted():

@@ -5,7 +5,7 @@ import pytest
 from flax.errors import InvalidRngError
 
 from beamkd.base import Batch
-from beamkd.models import CnnGruTeacher, GruStudent, GruTeacher, count_weights, network
+from beamkd.models import CnnGruTeacher, GruStudent, GruTeacher, count_weights, layers, network
 
 SMALL = {
     "gru": GruTeacher(embed=4, hidden=5, dropout=0.5, beams=6),
@@ -72,6 +72,24 @@ def test_future_slots_are_zero_frames_in_logits_features_and_gradients(module, p
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("piece", [1, 2])
+def test_frames_in_pieces_have_the_gradients_of_all_at_once_also_for_several_members(monkeypatch, piece):
+    module, given = SMALL["cnn"], scans()
+    stacked = jax.vmap(module.init, (0, None))(jax.random.split(jax.random.key(0), 2), given)
+
+    def gradients():
+        def objective(params, scans):
+            return jnp.sin(module.apply(params, scans, future=2).logits).sum()
+
+        return jax.jit(jax.vmap(jax.grad(objective, (0, 1)), (0, None)))(stacked, given)
+
+    expected = gradients()
+    monkeypatch.setattr(layers, "PIECE", piece)
+    for found, wanted in zip(jax.tree.leaves(gradients()), jax.tree.leaves(expected), strict=True):
+        assert np.abs(wanted).max() > 1e-3
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_features_are_the_last_state_which_the_read_out_maps_to_the_last_logits(run, params):
     output = run(params, scans())
     read_out = params["params"]["_Tail_0"]["Linear_0"]
@@ -91,7 +109,9 @@ def test_logits_do_not_depend_on_later_frames_nor_on_other_examples(run, params)
 
 
 @pytest.mark.parametrize("module", [SMALL["cnn"]], scope="module", ids=["cnn"])
-def test_the_network_is_its_layers_one_after_another(pytorch_gru, run, params):
+@pytest.mark.parametrize("piece", [9, 2], ids=["whole", "in pieces"])
+def test_the_network_is_its_layers_one_after_another(pytorch_gru, monkeypatch, module, params, piece):
+    monkeypatch.setattr(layers, "PIECE", piece)
     weights = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params["params"])
     given = scans()
     codes = []
@@ -105,7 +125,7 @@ def test_the_network_is_its_layers_one_after_another(pytorch_gru, run, params):
     gru, read_out = weights["_Tail_0"]["Gru_0"], weights["_Tail_0"]["Linear_0"]
     kernels = gru["input_kernel"].T, gru["state_kernel"].T
     states = pytorch_gru(np.array(codes).reshape(3, 3, 4), *kernels, gru["input_bias"], gru["state_bias"])
-    found = run(params, given)
+    found = jax.jit(lambda: module.apply(params, given))()
     np.testing.assert_allclose(found.features, states[:, -1], atol=1e-5)
     np.testing.assert_allclose(found.logits, states @ read_out["kernel"] + read_out["bias"], atol=1e-5)
 

@@ -79,6 +79,7 @@ SHARED = """
 import jax, jax.numpy as jnp, numpy as np
 from beamkd.training import map_members, spread_batch
 from beamkd.training.batches import all_rows, in_batches
+from beamkd.models import CnnGruTeacher, layers
 from tests.training.trainings import generator, student
 
 def operations(training, devices, shared):
@@ -88,6 +89,20 @@ def operations(training, devices, shared):
 for training in (student(64), generator(64)):
     alone, shared = operations(training, 8, 1), operations(training, 8, 8)
     assert shared < alone / 3, (alone, shared)  # not an eighth: each device updates all weights
+
+# Frames are encoded in pieces, and each piece is shared.
+teacher = CnnGruTeacher()
+layers.PIECE = 16
+scans = jax.random.uniform(jax.random.key(0), (1, 16, 8, 216))
+params = jax.jit(teacher.init)(jax.random.key(1), scans[0, :1])
+
+def gradient(params, scans):
+    return jax.grad(lambda params: jnp.square(teacher.apply(params, spread_batch(scans)).logits).sum())(params)
+
+training = gradient, (None, 0), (params, scans)
+assert operations(training, 8, 8) < operations(training, 8, 1) / 7
+found, expected = (map_members(gradient, (None, 0), 8, shared)(params, scans) for shared in (8, 1))
+jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max()), found, expected)
 
 # A loss of the whole batch, of a size that does not divide: every row counts, padding does not.
 def of_batch(rows, values):
