@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from beamkd import report
 from beamkd.base import Array, Batch, Forward, InputError, Metadata, Rows, Windows, expect_at_least
 from beamkd.data import (
     Split,
@@ -183,12 +182,12 @@ class World:
         return jax.vmap(lambda key: jax.random.fold_in(key, zlib.crc32(name.encode())))(self.keys)
 
     def init(self, module: nn.Module, name: str, shape: tuple[int, ...]) -> Any:
-        """Initial weights of `module`, [members, ...]."""
+        """Initial weights of `module` for inputs of a shape, [members, ...]."""
         return jax.jit(jax.vmap(lambda key: module.init(key, jnp.zeros(shape))))(self.draws(name))
 
     def net(self, module: nn.Module, name: str) -> Net:
-        """A network of scans with its initial weights."""
-        return _net(module, self.init(module, name, self.scans))
+        """A network of scans with its initial weights, for which one frame will do."""
+        return _net(module, self.init(module, name, (1, 1, self.scans[-1])))
 
 
 def _net(module: nn.Module, params: Any) -> Net:
@@ -200,11 +199,11 @@ def run(config: DataFree) -> None:
     config = _quick(config) if config.quick else config
     folder = Run("datafree", config)
     world = _open_world(folder, config)
-    student = world.net(GruStudent(beams=world.beams), "student")
     teacher = _load_teacher(config, world) if config.teacher not in TEACHERS else _train_teacher(folder, config, world)
     with folder.phase("metadata"):
         summaries = _summarize(folder, world, teacher)
     generator, generator_params = _train_generator(folder, config, world, teacher, summaries)
+    student = world.net(GruStudent(beams=world.beams), "student")
     nets = {
         "teacher": teacher,
         "scratch": _train_on_labels(folder, config, world, student),
@@ -222,6 +221,8 @@ def run(config: DataFree) -> None:
     models["generator"] = _cost_of(generator, (1, generator.noise))
     folder.finish(data=_describe(config, world), models=models, methods=methods, **zero_shot)
     if is_first():
+        from beamkd import report  # here, for Matplotlib would delay the first step
+
         report.write(folder.folder)
         folder.say(report.console_table(folder.folder))
     folder.say(f"report and figures in {folder.folder}, {folder.seconds['total']:.0f} s in all")
@@ -243,7 +244,7 @@ def _open_world(folder: Run, config: DataFree) -> World:
         keys = jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds))
         splits = [split_drives(key, windows, config.split) for key in keys]
     parts = {name: getattr(splits[0], name) for name in ("train", "val", "test")}
-    drives = {name: len(np.unique(windows.drive[rows.index])) for name, rows in parts.items()}
+    drives = {name: len(np.unique(np.asarray(windows.drive)[rows.index])) for name, rows in parts.items()}
     frames = len(windows.frames.power)
     place = f", streamed from {folder.drives}" if on_host(windows) else ""
     folder.say(f"{config.source}: {frames} frames, {sum(drives.values())} drives, {len(windows)} windows{place}")
