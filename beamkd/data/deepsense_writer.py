@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from scipy.io import savemat
 
 from beamkd.base import Drives, InputError
 from beamkd.data.deepsense_files import BEAMS
@@ -142,6 +141,8 @@ def _write_table(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _write_scan(path: Path, ranges: np.ndarray) -> None:
+    from scipy.io import savemat  # here, for it takes 0.2 s to import and few runs write folders
+
     bearing = np.rad2deg(RAYS.astype(np.float64)).round(3)  # degrees; rounded to undo float32
     savemat(path, {"data": np.stack([ranges.astype(np.float64), bearing], -1)})
 

@@ -65,7 +65,7 @@ def make_windows(drives: Drives, observed: int = OBSERVED, future: int = FUTURE)
         predicted=predicted,
         drive=drive[first].astype(np.int32),
     )
-    return windows if on_host(windows) else jax.tree.map(jnp.asarray, windows)
+    return windows if on_host(windows) else jax.device_put(windows)
 
 
 def on_host(windows: Windows) -> bool:
@@ -158,7 +158,7 @@ def split_drives(
     if min(map(len, parts)) == 0:
         raise InputError(f"split: expected drives for training, validation and test, found {len(drives)} drives in all")
     chosen = (np.flatnonzero(np.isin(of_window, part)) for part in parts)
-    return Split(*(Rows(jnp.asarray(rows, jnp.int32), jnp.ones(len(rows), bool)) for rows in chosen))
+    return jax.device_put(Split(*(Rows(rows.astype(np.int32), np.ones(len(rows), bool)) for rows in chosen)))
 
 
 def stack_splits(splits: list[Split]) -> Split:
@@ -166,6 +166,6 @@ def stack_splits(splits: list[Split]) -> Split:
 
     def stack(*parts: Array) -> Array:
         longest = max(map(len, parts))
-        return jnp.stack([jnp.pad(part, (0, longest - len(part))) for part in parts])
+        return np.stack([np.pad(part, (0, longest - len(part))) for part in parts])
 
-    return jax.tree.map(stack, *splits)
+    return jax.device_put(jax.tree.map(stack, *splits))  # NumPy needs no programs, one for each shape

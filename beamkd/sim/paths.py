@@ -217,6 +217,8 @@ def _reflection(car: Point, image: Point, distance: Array, mirrors: Mirrors) -> 
 def _blocked(start: Point, end: Point, boxes: Boxes, walls: Walls, own: np.ndarray) -> Array:
     """Whether legs from one start to [L] ends cross a wall, or a box not their own (-1: none): [L] bool."""
     vehicles = boxes.centre.shape[0]
+    if not vehicles and not walls.start.shape[0]:
+        return jnp.zeros(own.shape, bool)
     crosses = _crosses_box(start, end, boxes) & (own != np.arange(vehicles)[:, None])
     return crosses.any(0) | _crosses_wall(start, end, walls).any(0)
 

@@ -51,7 +51,7 @@ def simulate(key: Array, street: Street, drives: int) -> Drives:
       InputError: drives < 1.
     """
     chunks = list(simulate_chunks(key, street, drives))
-    return jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)), *chunks)
+    return jax.device_put(jax.tree.map(lambda *parts: np.concatenate(parts), *chunks))
 
 
 def simulate_chunks(key: Array, street: Street, drives: int) -> Iterator[Drives]:
@@ -146,7 +146,7 @@ def _scan(key: Array, vehicles: Boxes, street: Street) -> Array:
     return lidar_scan(
         key,
         vehicles,
-        street.walls,
+        street.walls if street.buildings else None,
         RAYS,
         noise=street.range_noise,
         dropout=street.dropout,

@@ -14,7 +14,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.custom_batching import sequential_vmap
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 MEMBERS, BATCH = "members", "batch"
@@ -47,7 +46,7 @@ def map_members(
       the same arguments: arrays of its own, of which only its devices' share is copied there, or earlier results.
     """
     if devices == 1:
-        return jax.jit(jax.vmap(_sequential(function), tuple(axes)), compiler_options=compiler_options)
+        return jax.jit(_on_a_device(function, axes), compiler_options=compiler_options)
 
     @functools.partial(jax.jit, compiler_options=compiler_options)
     def run(*args):
@@ -60,6 +59,8 @@ def map_members(
         def fill(axis, tree):
             return tree if axis is None else jax.tree.map(lambda leaf: leaf[chosen], tree)
 
+        if mesh.size == 1:
+            return _on_a_device(function, axes)(*args)
         if len(chosen) == count:
             return _over_rows(function, axes, mesh)(*args)
         there = np.arange(len(chosen)) < count
@@ -77,13 +78,26 @@ def _over_rows(function: Callable, axes: Sequence[Any], mesh: Mesh) -> Callable:
     axes = tuple(axes)
     spread = PartitionSpec(MEMBERS)
     specs = jax.tree.map(lambda axis: PartitionSpec() if axis is None else spread, axes, is_leaf=_is_none)
-    members = jax.vmap(_sequential(function), axes)
+    members = _on_a_device(function, axes)
     return jax.shard_map(members, mesh=mesh, in_specs=specs, out_specs=spread, axis_names={MEMBERS}, check_vma=False)
 
 
-def _sequential(function: Callable) -> Callable:
-    """Under `vmap` on a CPU, one member after another."""
-    return sequential_vmap(function) if jax.default_backend() == "cpu" else function
+def _on_a_device(function: Callable, axes: Sequence[Any]) -> Callable:
+    """`function` of one member as one of all, on a device: a CPU takes one member after another."""
+    axes = tuple(axes)
+    if jax.default_backend() != "cpu":
+        return jax.vmap(function, axes)
+
+    def run(*args):
+        def one(own):
+            merged = jax.tree.map(
+                lambda axis, mine, shared: shared if axis is None else mine, axes, own, args, is_leaf=_is_none
+            )
+            return function(*merged)
+
+        return jax.lax.map(one, _map_prefix(lambda axis, tree: None if axis is None else tree, axes, args))
+
+    return run
 
 
 def _unless_missing(function: Callable) -> Callable:

@@ -84,7 +84,7 @@ def test_a_failed_writing_leaves_nothing_behind(drives, tmp_path, monkeypatch):
         if path.name.endswith("5.mat"):
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(deepsense_writer, "savemat", full)
+    monkeypatch.setattr("scipy.io.savemat", full)
     with pytest.raises(InputError, match="No space left on device"):
         write_deepsense(drives, tmp_path / "target")
     assert list(tmp_path.iterdir()) == []
