@@ -12,6 +12,7 @@ import beamkd.inversion
 from beamkd.base import InputError, Metadata, Output, Rows
 from beamkd.data.windows import lidar_batch, lidar_input, select
 from beamkd.inversion import STEPS, GeneratorLoss, generate, inversion_task, invert, summarize
+from beamkd.losses import layer_statistics
 from beamkd.models import Generator, GruTeacher, network
 from beamkd.training import FitConfig
 
@@ -26,7 +27,8 @@ def teacher(params, batch, key=None):
     assert key is None, "teachers are inverted without dropout"
     scans = lidar_input(batch)
     logits = jnp.concatenate([scans, scans[:, :1] + 1], axis=1) @ params["beams"]
-    return Output(logits=logits, features=jnp.tanh(scans[:, -1] @ params["features"]))
+    states = jnp.tanh(scans @ params["features"])
+    return Output(logits=logits, features=states[:, -1], layers={"states": states})
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,11 @@ def test_metadata_are_mean_and_unbiased_variance_over_unpadded_rows(params, monk
     features = np.tanh(scans[chosen, -1].astype(np.float64) @ np.asarray(params["features"], np.float64))
     np.testing.assert_allclose(found.mean, features.mean(0), rtol=1e-5)
     np.testing.assert_allclose(found.variance, features.var(0, ddof=1), rtol=1e-5)
+    assert found.layers.keys() == {"logits", "states"}
+    logits = np.asarray(teacher(params, AS_BATCH(jnp.asarray(scans[chosen]))).logits, np.float64)
+    np.testing.assert_allclose(found.layers["logits"].mean, logits.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(found.layers["logits"].variance, logits.var(0, ddof=1), rtol=1e-4)
+    np.testing.assert_array_equal(found.layers["states"].mean[-1], found.mean)
 
 
 def test_generated_scans_come_from_standard_normal_noise_and_follow_the_key():
@@ -82,6 +89,24 @@ def test_the_generators_loss_by_numpy_of_features_and_of_the_predicted_slots(par
         np.testing.assert_allclose(parts[name], value, rtol=1e-4, err_msg=name)
     weighted = 2.0 * expected["metadata"] + 0.1 * expected["activation"] + 0.5 * expected["entropy"]
     np.testing.assert_allclose(total, weighted, rtol=1e-4)
+
+
+def test_the_term_of_all_layers_adds_up_those_that_there_are_summaries_of(params):
+    weights = jax.jit(GENERATOR.init)(jax.random.key(0), jnp.zeros((1, 4)))
+    layers = {"states": Metadata(jnp.full((FRAMES, 3), 0.1), jnp.full((FRAMES, 3), 0.2))}
+    layers["logits"] = Metadata(jnp.ones((FRAMES + FUTURE, BEAMS)), jnp.full((FRAMES + FUTURE, BEAMS), 2.0))
+    config = FitConfig(epochs=1, batch_size=6, patience=0)
+    task = inversion_task(teacher, GENERATOR, AS_BATCH, GeneratorLoss(0.0, layers=3.0), config)
+    key = jax.random.key(5)
+    total, parts = jax.jit(task.loss)(weights, (params, SUMMARY.replace(layers=layers)), key)
+
+    output = teacher(params, AS_BATCH(generate(key, GENERATOR, weights, 6)))
+    given = {"states": output.layers["states"], "logits": output.logits}
+    expected = sum(layer_statistics(given[name], own.mean, own.variance) for name, own in layers.items())
+    np.testing.assert_allclose(parts["layers"], expected, rtol=1e-4)
+    np.testing.assert_allclose(total, 3 * expected, rtol=1e-4)
+    with pytest.raises(InputError, match="metadata of the teacher's layers"):
+        task.loss(weights, (params, SUMMARY), key)
 
 
 def test_inversion_brings_a_gru_teachers_feature_statistics_near_those_of_its_data():

@@ -42,8 +42,8 @@ def map_members(
         function.
 
     Returns:
-      A jitted function whose results have a leading axis of members. With several processes all must call it, each with
-      the same arguments: arrays of its own, of which only its devices' share is copied there, or earlier results.
+      A compiled function whose results have a leading axis of members. With several processes all must call it, each
+      with the same arguments: arrays of its own, of which only its devices' share is copied there, or earlier results.
     """
     if devices == 1:
         return jax.jit(_on_a_device(function, axes), compiler_options=compiler_options)
@@ -64,13 +64,27 @@ def map_members(
         if len(chosen) == count:
             return _over_rows(function, axes, mesh)(*args)
         there = np.arange(len(chosen)) < count
-        results = _over_rows(_unless_missing(function), (0, *axes), mesh)(there, *_map_prefix(fill, axes, args))
-        return jax.tree.map(lambda leaf: leaf[:count], results)
+        return _over_rows(_unless_missing(function), (0, *axes), mesh)(there, *_map_prefix(fill, axes, args))
 
-    if jax.process_count() == 1:
-        return run
-    mesh = _mesh(devices, batch_devices)
-    return lambda *args: run(*_map_prefix(lambda axis, tree: _place(tree, mesh, axis), axes, args))
+    mesh = None if jax.process_count() == 1 else _mesh(devices, batch_devices)
+
+    def run_and_cut(*args):
+        count = _count_members(axes, args)
+        if mesh is not None:
+            args = _map_prefix(lambda axis, tree: _place(tree, mesh, axis), axes, args)
+        results = run(*args)
+        if all(len(leaf) == count for leaf in jax.tree.leaves(results)):
+            return results
+        # Cut when all devices are done: they exchange parts for it, and those of a CPU that have waited 40 s for one
+        # with more to train end the process.
+        return _first(jax.block_until_ready(results), count)
+
+    return run_and_cut
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _first(tree: Any, count: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[:count], tree)
 
 
 def _over_rows(function: Callable, axes: Sequence[Any], mesh: Mesh) -> Callable:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from beamkd.losses import activation, entropy, metadata
+from beamkd.losses import activation, entropy, layer_statistics, metadata
 
 
 def normal(*shape):
@@ -51,6 +51,43 @@ def test_metadata_and_its_gradient_agree_with_numpy(slope):
 def test_metadata_refuses_shapes_that_do_not_fit(shapes):
     with pytest.raises(AssertionError):
         metadata(*map(jnp.zeros, shapes))
+
+
+def relative_error(values, mean, variance):
+    least = 1e-6 * variance.mean()
+    spread, found = np.sqrt(variance + least), np.sqrt(values.var(0, ddof=1) + least)
+    return (((values.mean(0) - mean) / spread) ** 2 + ((found - spread) / spread) ** 2).mean()
+
+
+def test_layer_statistics_by_hand_are_relative_to_the_spread():
+    # Means 1 and 40, standard deviations √2 and 10√2: off by half a spread, and by the double in spread.
+    values = jnp.array([[0.0, 30.0], [2.0, 50.0]])
+    mean = jnp.array([1 - np.sqrt(2) / 2, 40.0])
+    found = layer_statistics(values, mean, jnp.array([2.0, 50.0]))
+    np.testing.assert_allclose(found, (0.25 + 1.0) / 2, rtol=1e-4)
+
+
+def test_layer_statistics_and_their_gradient_agree_with_numpy_at_every_step(slope):
+    values, (mean, variance) = normal(5, 2, 3), np.abs(normal(2, 2, 3))
+    found, gradient = jax.jit(jax.value_and_grad(layer_statistics))(values, mean, variance)
+    np.testing.assert_allclose(found, relative_error(values.astype(np.float64), mean, variance), rtol=1e-5)
+    expected = slope(lambda values: relative_error(values, mean, variance), values)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("variance", [np.zeros(3), np.array([1.0, 0.0, 0.0])], ids=["all", "some"])
+def test_layer_statistics_of_units_that_never_change_are_finite(variance):
+    values = jnp.ones((4, 3))
+    loss = jax.value_and_grad(lambda values: layer_statistics(values, jnp.ones(3), jnp.asarray(variance, jnp.float32)))
+    value, gradient = loss(values)
+    assert np.isfinite(value) and np.isfinite(gradient).all()
+
+
+def test_layer_statistics_refuse_other_shapes():
+    with pytest.raises(AssertionError):
+        layer_statistics(jnp.zeros((4, 2, 3)), jnp.zeros(3), jnp.zeros(3))
+    with pytest.raises(AssertionError):
+        layer_statistics(jnp.zeros((1, 3)), jnp.zeros(3), jnp.zeros(3))
 
 
 def test_activation_by_hand_and_its_gradient_pushes_features_away_from_zero():
