@@ -218,8 +218,10 @@ def _draw_generator(history: dict[str, np.ndarray], weights: dict[str, float]) -
         "metadata": "metadata: feature statistics\nsquared error",
         "activation": "activation:\n−mean |feature|",
         "entropy": "entropy of beams:\nΣ p̄ log p̄, nats",
+        "layers": "statistics of all layers\nrelative squared error",
     }
-    figure, panels = plt.subplots(1, len(terms), figsize=(10, 3.2), layout="constrained")
+    terms = {name: label for name, label in terms.items() if name in history}
+    figure, panels = plt.subplots(1, len(terms), figsize=(3.3 * len(terms), 3.2), layout="constrained")
     for axes, (name, label) in zip(panels, terms.items(), strict=True):
         values = history[name]
         for member in values.T:

@@ -28,7 +28,7 @@ from experiments.methods import (
     summarize_teacher,
     train_on_labels,
 )
-from experiments.recipes import BEAMKD, RECIPES, Recipe, smaller
+from experiments.recipes import RECIPES, Recipe, smaller
 from experiments.run import Run
 from experiments.world import Net, World, cost, cost_of, describe, evaluate_nets, open_world, scorer
 
@@ -40,7 +40,7 @@ SHOWN = 4
 class DataFree(Recipe, Flags):
     """Flags of the data-free experiment."""
 
-    recipe: Literal["beamkd", "paper"] = "beamkd"
+    recipe: Literal["beamkd", "paper"] = "paper"
     """Where settings of inversion and data-free distillation come from that are not given: ours, or as published."""
     teacher: str = "cnn_gru"
     """cnn_gru or gru, which are trained; or a FILE.npz with a published GRU network, which is not."""
@@ -77,12 +77,13 @@ QUICK = {
 
 
 def defaults(arguments: list[str]) -> DataFree:
-    """The flags that are not given: those of the recipe that the command line names."""
+    """The flags that are not given: those of the recipe that the command line names, or of ours."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--recipe", nargs="?")
-    name = parser.parse_known_args(arguments)[0].recipe
-    recipe = RECIPES.get(name, BEAMKD)
-    return DataFree(**{field.name: getattr(recipe, field.name) for field in dataclasses.fields(Recipe)})
+    found = parser.parse_known_args(arguments)[0].recipe
+    name = found if found in RECIPES else "beamkd"
+    settings = {field.name: getattr(RECIPES[name], field.name) for field in dataclasses.fields(Recipe)}
+    return DataFree(recipe=name, **settings)
 
 
 def run(config: DataFree) -> None:

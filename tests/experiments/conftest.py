@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.datafree import DataFree
+from experiments.datafree import DataFree, defaults
 from experiments.datafree import run as run_experiment
 from experiments.flags import main
 
@@ -74,7 +74,7 @@ def refused(capsys):
 
     def refused(*flags):
         with pytest.raises(SystemExit) as stop:
-            main("datafree", DataFree, run_experiment, [str(flag) for flag in flags])
+            main("datafree", DataFree, run_experiment, [str(flag) for flag in flags], defaults)
         errors = capsys.readouterr().err.strip()
         assert stop.value.code == 2
         assert len(errors.splitlines()) == 1, errors

@@ -92,7 +92,7 @@ def test_resume_of_another_configuration_names_the_flag(refused, tmp_path):
 
 def test_help_shows_every_flag_with_its_default(capsys):
     with pytest.raises(SystemExit) as stop:
-        main("datafree", DataFree, run, ["--help"])
+        main("datafree", DataFree, run, ["--help"], defaults)
     text = capsys.readouterr().out
     assert stop.value.code == 0
     for flag in (
@@ -119,5 +119,24 @@ def test_help_shows_every_flag_with_its_default(capsys):
         "--student-loss",
         "--generator-loss.metadata",
         "--dfkd-fit.epochs",
+        "--recipe",
     ):
         assert flag in text
+
+
+def test_a_recipe_gives_the_flags_that_are_not_given():
+    """What the command line names wins over the recipe, and the recipe over nothing."""
+    found = {}
+    for words in ([], ["--recipe", "paper"], ["--recipe=paper", "--sequences", "7"]):
+        main("datafree", DataFree, lambda config, key=tuple(words): found.update({key: config}), words, defaults)
+    ours, paper, changed = found.values()
+    for config, name in ((ours, "beamkd"), (paper, "paper")):
+        assert config.recipe == name
+        for field in dataclasses.fields(Recipe):
+            assert getattr(config, field.name) == getattr(RECIPES[name], field.name)
+    assert changed == dataclasses.replace(paper, sequences=7)
+    assert paper.generator_loss == GeneratorLoss(1.0, 0.0, 0.0) and paper.sequences == 5000
+
+
+def test_an_unknown_recipe_is_refused(refused, tmp_path):
+    assert "recipe" in refused("--recipe", "stew", "--out", tmp_path / "run")

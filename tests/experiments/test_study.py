@@ -1,0 +1,120 @@
+"""The study end to end on a tiny scale, and that its grids hold what its claims compare."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.flags import main
+from experiments.run import Run
+from experiments.study import CLAIMS, GRIDS, Lesson, Study, run
+from experiments.world import open_world
+
+pytestmark = pytest.mark.xdist_group("study")
+
+ROOT = Path(__file__).parents[2]
+SMALL = {"sequences": 96, "held-out": 32, "generator-fit.epochs": 4, "dfkd-fit.epochs": 2}
+TINY = [
+    *("--drives", "8", "--seeds", "2", "--split", "inorder"),
+    *("--teacher-fit.epochs", "2", "--scratch-fit.epochs", "2", "--kd-fit.epochs", "2"),
+    *(word for recipe in ("paper", "beamkd") for flag, value in SMALL.items() for word in (f"--{recipe}.{flag}", str(value))),
+]
+MAIN = {"teacher", "scratch", "kd", "dfkd_paper", "dfkd_beamkd", "noise", "sparse_noise", "blobs", "street"}
+
+
+@pytest.fixture(scope="module")
+def study(environment):
+    """study(out, *flags, devices=2) runs a tiny study: its results."""
+
+    def run(out, *flags, devices=2):
+        command = [sys.executable, "-m", "experiments.study", *TINY, "--out", str(out), *flags]
+        variables = {**environment, "JAX_NUM_CPU_DEVICES": str(devices)}
+        done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=400)
+        assert done.returncode == 0, done.stderr
+        return json.loads((out / "results.json").read_text())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def main_grid(study, tmp_path_factory):
+    """Folder and results of a tiny main grid."""
+    folder = tmp_path_factory.mktemp("study") / "main"
+    return folder, study(folder)
+
+
+def test_main_grid_leaves_all_methods_claims_and_a_report(main_grid):
+    folder, found = main_grid
+    assert set(found["methods"]) == MAIN
+    for method in found["methods"].values():
+        assert np.shape(method["top1"]) == np.shape(method["power_ratio"]) == (2, 4)
+    assert set(found["data_free"]) == MAIN - {"teacher", "scratch", "kd"}
+    methods = {name: np.array(method["top5"]) for name, method in found["methods"].items()}
+    for claim in found["claims"]:
+        if claim["metric"] == "top5":
+            expected = (methods[claim["better"]] - methods[claim["worse"]]).mean()
+            np.testing.assert_allclose(claim["difference"], expected, atol=1e-9)
+            assert claim["low"] <= claim["difference"] <= claim["high"]
+            assert claim["verdict"] in ("confirmed", "refuted", "open")
+    assert {claim["claim"] for claim in found["claims"]} == {"a", "d", "ours"}
+    for name in ("report.md", "report.tex", "accuracy.png", "differences.png"):
+        assert (folder / name).stat().st_size > 100
+
+
+def test_the_same_seeds_on_one_device_give_the_same_table(main_grid, study, tmp_path):
+    found = study(tmp_path / "one", devices=1)["methods"]
+    for name, method in main_grid[1]["methods"].items():
+        for metric in ("top1", "top5", "power_ratio"):
+            np.testing.assert_allclose(found[name][metric], method[metric], atol=1e-4, err_msg=f"{name} {metric}")
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """The tables of all grids, nothing trained."""
+    config = Study(drives=8, split="inorder", seeds=2, devices=1, out=tmp_path_factory.mktemp("study") / "none")
+    folder = Run("study", config)
+    lesson = Lesson(folder, open_world(folder, config), config)
+    return {name: grid(lesson) for name, grid in GRIDS.items()}
+
+
+def test_every_claim_compares_methods_of_the_grids(tables):
+    rows = {row.name for grid in tables.values() for table in grid for row in table.rows}
+    sides = [side for claim in CLAIMS for side in (claim.better, claim.worse)]
+    assert rows >= {name for side in sides for name in ((side,) if isinstance(side, str) else side)}
+
+
+def test_the_grids_hold_what_the_study_asks_for(tables):
+    names = {grid: {row.name for table in found for row in table.rows} for grid, found in tables.items()}
+    assert names["main"] == MAIN
+    subsets = ["none", "metadata", "activation", "entropy", "metadata_activation", "metadata_entropy"]
+    subsets += ["activation_entropy", "metadata_activation_entropy"]
+    assert names["generator"] >= {f"loss_{subset}" for subset in subsets}
+    assert names["student"] >= {"paper_mse", "paper_kl_1", "paper_kl_2", "paper_kl_4", "paper_real_selection"}
+    assert names["student"] >= {"beamkd_real_selection", "kd_0.3_1", "kd_0.9_4", "student_8", "student_64"}
+    assert names["teacher"] >= {"gru_teacher", "gru_dfkd_paper", "gru_dfkd_beamkd", "dfkd_paper"}
+    for found in tables.values():
+        for table in found:
+            assert len({row.label for row in table.rows}) == len(table.rows)
+            assert table.axis is None or len(table.values) == len(table.rows)
+            for row in table.rows:
+                assert row.data_free == (not row.name.startswith(("teacher", "scratch", "kd", "gru_teacher"))) or (
+                    "real_selection" in row.name and not row.data_free
+                )
+
+
+def test_a_student_chosen_by_real_windows_is_not_called_data_free(tables):
+    rows = {row.name: row for table in tables["student"] for row in table.rows}
+    assert not rows["paper_real_selection"].data_free
+    assert rows["paper_kl_2"].data_free
+
+
+@pytest.mark.parametrize("flags", [["--grid", "everything"], ["--drives", "9", "--resident", "8"]], ids=" ".join)
+def test_bad_flags_are_one_line_with_status_2(flags, capsys, tmp_path):
+    with pytest.raises(SystemExit) as stop:
+        main("study", Study, run, [*flags, "--out", str(tmp_path / "run")])
+    errors = capsys.readouterr().err.strip()
+    assert stop.value.code == 2 and len(errors.splitlines()) == 1 and flags[0] in errors
+    assert not (tmp_path / "run").exists()
