@@ -9,6 +9,8 @@ import matplotlib
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from beamkd.base import InputError
@@ -33,6 +35,13 @@ BEARINGS = (-65.1, 64.5)
 
 FRAME_SECONDS = 0.111
 """Time from frame to frame in DeepSense 6G."""
+
+MATH = {"−": "-", "±": r"\pm", "×": r"\times", "·": r"\cdot", "∞": r"\infty", "≤": r"\leq", "≥": r"\geq"}
+MATH |= {"α": r"\alpha", "β": r"\beta", "γ": r"\gamma", "λ": r"\lambda", "Δ": r"\Delta"}
+LATEX = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {sign: f"${command}$" for sign, command in MATH.items()}
+LATEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}"}
+LATEX |= {"<": r"\textless{}", ">": r"\textgreater{}", "–": "--"}
+"""What LaTeX needs in place of signs."""
 
 
 def write(folder: Path) -> None:
@@ -144,20 +153,18 @@ def _slot_names(slots: int) -> list[str]:
 
 
 def _markdown(results: dict[str, Any], figures: dict[str, str]) -> str:
-    data, config, seconds = results["data"], results["config"], results["seconds"]
+    data, config = results["data"], results["config"]
     source = (
         "the built-in simulated street"
         if data["source"] == "sim"
         else f"DeepSense 6G Scenario {data['scenario']} ({config['lidar']} LiDAR)"
     )
-    windows = ", ".join(f"{count:,} {part} ({data['drives'][part]} drives)" for part, count in data["windows"].items())
     models = [["Network", "Weights", "FLOPs a window"]]
     for name, cost in results["models"].items():
         models.append([name.capitalize(), f"{cost['parameters']:,}", f"{cost['flops_per_window']:,.0f}"])
-    phases = [["Phase", "Seconds"], *([name, f"{value:.1f}"] for name, value in seconds["phases"].items())]
     parts = [
         "# Data-free knowledge distillation for beam tracking",
-        f"Data: {source}. Windows of the first seed: {windows}. Seeds: {config['seeds']}, from {config['seed']}.",
+        f"Data: {source}. {windows_and_seeds(results)}",
         "The data-free student has seen generated sequences and the teacher's answers on them, nothing else: no real "
         "window, label or validation score. All figures are on the test split.",
         "## Summary",
@@ -170,17 +177,49 @@ def _markdown(results: dict[str, Any], figures: dict[str, str]) -> str:
         *(f"![{text}]({name})\n\n{text}" for name, text in figures.items()),
         "## Networks",
         markdown_table(models),
-        "## Time",
-        f"{seconds['total']:.1f} s in all, {seconds['compile']:.1f} s of these in compilation.",
-        markdown_table(phases),
+        *time_section(results["seconds"]),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def markdown_table(rows: list[list[str]]) -> str:
-    """A Markdown table; the first row is the header, columns but the first are right-aligned."""
-    rule = ["---", *["---:"] * (len(rows[0]) - 1)]
+def windows_and_seeds(results: dict[str, Any]) -> str:
+    """How many windows and drives each part of the split has, and which seeds were run."""
+    data, config = results["data"], results["config"]
+    windows = ", ".join(f"{count:,} {part} ({data['drives'][part]} drives)" for part, count in data["windows"].items())
+    return f"Windows of the first seed: {windows}. Seeds: {config['seeds']}, from {config['seed']}."
+
+
+def time_section(seconds: dict[str, Any]) -> list[str]:
+    """Paragraphs on what took how long."""
+    phases = [["Phase", "Seconds"], *([name, f"{value:.1f}"] for name, value in seconds["phases"].items())]
+    said = f"{seconds['total']:.1f} s in all, {seconds['compile']:.1f} s of these in compilation."
+    return ["## Time", said, markdown_table(phases)]
+
+
+def markdown_table(rows: list[list[str]], left: int = 1) -> str:
+    """A Markdown table; the first row is the header, columns but the first `left` are right-aligned."""
+    rule = [*["---"] * left, *["---:"] * (len(rows[0]) - left)]
     return "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], rule, *rows[1:]])
+
+
+def latex_table(rows: list[list[str]], columns: str, caption: str, label: str) -> str:
+    """A LaTeX table over the width of the page, for the package booktabs; the first row is the header."""
+    escapes = str.maketrans(LATEX)
+    header, *lines = [" & ".join(cell.translate(escapes) for cell in row) + r" \\" for row in rows]
+    above = [r"\begin{table*}", r"\centering\footnotesize\setlength{\tabcolsep}{2pt}"]
+    named = [f"\\caption{{{caption.translate(escapes)}}}", f"\\label{{{label}}}"]
+    table = [f"\\begin{{tabular}}{{@{{}}{columns}@{{}}}}", r"\toprule", header, r"\midrule", *lines, r"\bottomrule"]
+    return "\n".join([*above, *named, *table, r"\end{tabular}", r"\end{table*}"])
+
+
+def terminal_table(title: str, rows: list[list[str]], left: int = 1, wrap: int = 0) -> Table:
+    """A table for a terminal; columns but the first `left` are right-aligned, the first `wrap` may break lines."""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for index, name in enumerate(rows[0]):
+        table.add_column(name, justify="left" if index < left else "right", no_wrap=index >= wrap)
+    for row in rows[1:]:
+        table.add_row(*map(escape, row))
+    return table
 
 
 def save_figure(path: Path, figure: plt.Figure) -> None:
@@ -287,14 +326,14 @@ def _draw_drive(arrays: Any) -> plt.Figure:
 
 def main() -> None:
     """Draw the run again that the command line names, by the experiment that it is of."""
-    from beamkd import report_benchmark  # here, for it builds on this module
+    from beamkd import report_benchmark, report_study  # here, for they build on this module
 
     if len(sys.argv) != 2:
         sys.exit("usage: python -m beamkd.report RUN_FOLDER")
     folder = Path(sys.argv[1])
     try:
-        draw = report_benchmark.write if read_results(folder).get("experiment") == "benchmark" else write
-        draw(folder)
+        draws = {"benchmark": report_benchmark.write, "study": report_study.write}
+        draws.get(read_results(folder).get("experiment"), write)(folder)
     except InputError as error:
         print(f"report: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -8,10 +8,9 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, StrMethodFormatter
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from beamkd.report import clean_axes, markdown_table, read_results, save_figure
+from beamkd.report import clean_axes, markdown_table, read_results, save_figure, terminal_table
 
 DRAWN = {
     "student_supervised": ("student, real labels", "#999999", "^"),
@@ -59,15 +58,7 @@ def write(folder: Path) -> None:
 
 def console_tables(folder: Path) -> list[Table]:
     """The tables of the benchmark in `folder`, for a terminal."""
-    tables = []
-    for title, (header, *rows) in _tables(read_results(folder)).items():
-        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for index, name in enumerate(header):
-            table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
-        for row in rows:
-            table.add_row(*row)
-        tables.append(table)
-    return tables
+    return [terminal_table(title, rows) for title, rows in _tables(read_results(folder)).items()]
 
 
 def _markdown(results: dict[str, Any], figures: dict[str, str]) -> str:

@@ -1,0 +1,260 @@
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from beamkd import report
+from beamkd.base import InputError
+from beamkd.claims import Claim, interval, judge
+from beamkd.report_study import console_tables, write
+
+FIGURES = ("accuracy.png", "differences.png", "sweeps.png")
+SIZES = (2000, 4000)
+
+
+def method(first, *, step=0.0):
+    """Two seeds and two slots that differ by 1/8 from slot to slot; `step` from seed to seed."""
+    top1 = np.array([[first, first - 0.125], [first + step, first + step - 0.125]])
+    found = {"top1": top1, "top2": top1 + 0.1, "top3": top1 + 0.15, "top5": top1 + 0.25, "dba": top1 + 0.3125}
+    return {name: values.tolist() for name, values in {**found, "power_ratio": top1 + 0.375}.items()}
+
+
+def plain(value):
+    """A claim as JSON has it."""
+    if isinstance(value, dict):
+        return {name: plain(entry) for name, entry in value.items()}
+    if isinstance(value, np.ndarray) and value.ndim:
+        return [plain(entry) for entry in value]
+    if isinstance(value, (float, np.ndarray)):
+        return float(value) if np.isfinite(value) else None
+    return value
+
+
+def study(seeds=2):
+    """Results of a small study."""
+    methods = {"teacher": method(0.5), "kd": method(0.5, step=0.0625), "ours": method(0.53125), "noise": method(0.125)}
+    methods |= {"half": method(0.4375), "whole": method(0.5)}
+    for values in methods.values():
+        values |= {name: rows[:seeds] for name, rows in values.items()} | {"epochs": [10, 20][:seeds]}
+    claims = [
+        Claim("a", "Ours & theirs are at 100 %.", "ours", "teacher"),
+        Claim("b", "KD_1 gains less.", ("ours", "teacher"), ("kd", "teacher"), 0.02),
+    ]
+    judged = [plain(judge(claim, methods, metric)) for claim in claims for metric in ("top1", "power_ratio")]
+    models = {"teacher": {"parameters": 189952, "flops_per_window": 5e6}}
+    models |= {
+        name: {"parameters": size, "flops_per_window": 20.0 * size}
+        for name, size in zip(("half", "whole"), SIZES, strict=True)
+    }
+    return {
+        "experiment": "study",
+        "config": {"grid": "main", "seeds": seeds, "seed": 3, "source": "sim", "lidar": "measured"},
+        "data": {
+            "source": "sim",
+            "scenario": None,
+            "windows": {"train": 1000, "val": 100, "test": 120},
+            "drives": {"train": 40, "val": 4, "test": 5},
+        },
+        "models": models,
+        "methods": methods,
+        "labels": {"teacher": "teacher, CNN-GRU", "kd": "KD_1 & real data", "ours": "ours [new]", "noise": "50% noise"},
+        "data_free": ["ours", "noise", "half", "whole"],
+        "tables": [
+            {"title": "Main methods", "methods": ["teacher", "kd", "ours", "noise"]},
+            {"title": "Sizes", "methods": ["half", "whole"]},
+        ],
+        "sweeps": [
+            {
+                "title": "Size",
+                "axis": "student weights",
+                "values": list(SIZES),
+                "methods": ["half", "whole"],
+                "log": True,
+            }
+        ],
+        "claims": judged,
+        "seconds": {"total": 12.5, "compile": 4.0, "phases": {"teacher": 3.0}},
+    }
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """folder(results) -> a folder that holds them and nothing else."""
+
+    def folder(results):
+        (tmp_path / "results.json").write_text(json.dumps(results))
+        return tmp_path
+
+    return folder
+
+
+@pytest.fixture
+def written(folder):
+    """written(results) -> (folder, its report.md)."""
+
+    def written(results):
+        write(folder(results))
+        return folder(results), (folder(results) / "report.md").read_text()
+
+    return written
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory):
+    """The folder of the small study, and its report.md."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "results.json").write_text(json.dumps(study()))
+    write(folder)
+    return folder, (folder / "report.md").read_text()
+
+
+def rows(text, heading):
+    """Cells of the first table below a heading."""
+    lines = text.split(f"# {heading}\n")[1].splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith("|"))
+    table = lines[start : next((i for i in range(start, len(lines)) if not lines[i]), len(lines))]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+
+
+def test_method_table_holds_means_errors_and_differences_to_the_teacher(usual):
+    _, text = usual
+    header, rule, *found = rows(text, "Main methods")
+    assert header == ["Method", "Data-free", "Top-1", "Top-5", "DBA", "Power", "Δ Top-1", "Δ Top-5"]
+    assert rule[:2] == ["---"] * 2 and set(rule[2:]) == {"---:"}
+    # Means over slots: 0.4375 for the teacher; KD's seeds are 0 and 6.25 points ahead: 3.125 ± 3.125.
+    assert found[0] == ["teacher, CNN-GRU", "no", "43.8 ± 0.0", "68.8 ± 0.0", "75.0 ± 0.0", "81.2 ± 0.0", "–", "–"]
+    assert found[1][:6] == ["KD_1 & real data", "no", "46.9 ± 3.1", "71.9 ± 3.1", "78.1 ± 3.1", "84.4 ± 3.1"]
+    low, high = (100 * end for end in interval(np.array([0.0, 0.0625])))
+    assert found[1][6] == found[1][7] == f"+3.12 [{low:+.2f}, {high:+.2f}]"
+    assert found[2] == ["ours [new]", "yes", "46.9 ± 0.0", *found[2][3:6], *["+3.12 [+3.12, +3.12]"] * 2]
+    assert found[3][6] == "−37.50 [−37.50, −37.50]"
+    assert [row[0] for row in rows(text, "Sizes")[2:]] == ["half", "whole"]  # no label: the name
+
+
+def test_claims_come_first_with_labels_points_and_verdicts(usual):
+    _, text = usual
+    assert text.index("## Claims") < text.index("## Methods")
+    _, _, *found = rows(text, "Claims")
+    statement, against = "Ours & theirs are at 100 %.", "ours [new] against teacher, CNN-GRU"
+    assert found[0] == ["a", statement, against, "Top-1", "0.0", "+3.12 [+3.12, +3.12]", "confirmed"]
+    assert found[1] == ["", "", "", "Power", "0.0", "+3.12 [+3.12, +3.12]", "confirmed"]
+    pairs = "(ours [new] over teacher, CNN-GRU) against (KD_1 & real data over teacher, CNN-GRU)"
+    assert found[2][:5] == ["b", "KD_1 gains less.", pairs, "Top-1", "2.0"]
+    assert found[2][5].startswith("+0.00 [−3.1") and found[2][6] == "open"
+    assert rows(text, "Claims by slot")[2] == ["a", against, "Top-1", *["+3.12 [+3.12, +3.12]"] * 2]
+
+
+def test_slots_sizes_and_time_have_their_tables(usual):
+    _, text = usual
+    header, _, *found = rows(text, "Top-1 by slot, percent")
+    assert header == ["Method", "now", "+1"]
+    assert found[:2] == [
+        ["teacher, CNN-GRU", "50.0 ± 0.0", "37.5 ± 0.0"],
+        ["KD_1 & real data", "53.1 ± 3.1", "40.6 ± 3.1"],
+    ]
+    assert rows(text, "Top-5 by slot, percent")[2] == ["teacher, CNN-GRU", "75.0 ± 0.0", "62.5 ± 0.0"]
+    _, _, half, whole = rows(text, "Size: weights and FLOPs")
+    assert half == ["half", "2,000", "40,000", "37.5 ± 0.0", "62.5 ± 0.0", *["−6.25 [−6.25, −6.25]"] * 2]
+    assert whole[1:3] + whole[5:] == ["4,000", "80,000", *["+0.00 [+0.00, +0.00]"] * 2]
+    assert rows(text, "Networks: weights and FLOPs")[2:] == [["teacher", "189,952", "5,000,000"]]
+    assert "12.5 s in all" in text and rows(text, "Time")[2] == ["teacher", "3.0"]
+
+
+@pytest.mark.parametrize(
+    ("source", "lidar", "said"),
+    [
+        ("sim", "measured", "Simulated: everything"),
+        ("deepsense", "measured", "Scenario 8. From the folder: everything"),
+        ("deepsense", "raycast", "From the folder: receive powers and positions. Simulated: LiDAR"),
+    ],
+)
+def test_head_says_what_is_simulated(written, source, lidar, said):
+    results = study()
+    results["config"] |= {"source": source, "lidar": lidar}
+    results["data"] |= {"source": source, "scenario": 8}
+    results |= {"sweeps": [], "tables": []}
+    head = written(results)[1].split("## ")[0]
+    assert said in head
+    assert "1,000 train (40 drives), 100 val (4 drives), 120 test (5 drives)" in head and "Seeds: 2, from 3." in head
+
+
+def test_latex_tables_escape_what_latex_reads(usual):
+    text = (usual[0] / "report.tex").read_text()
+    assert r"Ours \& theirs are at 100 \%." in text and r"KD\_1 \& real data & no &" in text and r"50\% noise" in text
+    assert r"+3.12 [+3.12, +3.12] & confirmed \\" in text and r"$-$37.50 [$-$37.50, $-$37.50]" in text
+    assert not set("−±∞Δ–") & set(text)
+    assert len(re.findall(r"\\begin\{tabular\}", text)) == 3
+    for name in ("table*", "tabular"):
+        assert text.count(f"\\begin{{{name}}}") == text.count(f"\\end{{{name}}}")
+    columns = {"claims": 7, "methods-1": 8, "methods-2": 8}
+    for table in text.split(r"\label{tab:study-")[1:]:
+        body = table.split(r"\toprule")[1].split(r"\bottomrule")[0].replace(r"\midrule", "")
+        for line in body.strip().splitlines():
+            assert not line or (
+                line.endswith(r"\\") and len(re.findall(r"(?<!\\)&", line)) == columns[table.split("}")[0]] - 1
+            )
+
+
+@pytest.mark.parametrize("sign", "&%$#_{}~^\\<>|")
+def test_every_sign_of_latex_is_escaped(sign):
+    table = report.latex_table([["x"], [f"a{sign}b"]], "l", "c", "l")
+    (cell,) = re.findall(r"a(.+)b \\\\", table)
+    assert cell == f"\\{sign}" or re.fullmatch(r"\\text[a-z]+\{\}", cell)
+
+
+def test_figures_are_pictures(usual):
+    for name in FIGURES:
+        assert (usual[0] / name).read_bytes()[:4] == b"\x89PNG"
+        assert f"]({name})" in usual[1]
+
+
+def test_figures_and_tables_without_content_are_not_made(written):
+    results = study()
+    results |= {"sweeps": [], "claims": [], "tables": [{"title": "Alone", "methods": ["teacher"]}]}
+    folder, text = written(results)
+    assert [name for name in FIGURES if (folder / name).exists()] == ["accuracy.png"]
+    assert "sweeps.png" not in text and "Claims" not in text
+    assert "Claims" not in (folder / "report.tex").read_text()
+    assert len(console_tables(folder)) == 1
+
+
+def test_a_single_seed_has_unbounded_intervals(written):
+    folder, text = written(study(seeds=1))
+    assert study(seeds=1)["claims"][0]["low"] is None
+    assert rows(text, "Claims")[2][5:] == ["+3.12 [−∞, +∞]", "open"]
+    assert rows(text, "Main methods")[3][2:] == ["43.8", "68.8", "75.0", "81.2", *["+0.00 [−∞, +∞]"] * 2]
+    assert r"[$-$$\infty$, +$\infty$]" in (folder / "report.tex").read_text()
+
+
+def test_report_is_drawn_again_from_the_results_alone(usual, folder, monkeypatch):
+    again = folder(study())
+    monkeypatch.setattr(sys, "argv", ["report", str(again)])
+    report.main()
+    made = {"results.json", "report.md", "report.tex", *FIGURES}
+    assert {path.name for path in again.iterdir()} == {path.name for path in usual[0].iterdir()} == made
+    for name in ("report.md", "report.tex"):
+        assert (again / name).read_bytes() == (usual[0] / name).read_bytes()
+
+
+def test_terminal_shows_claims_and_the_main_table(folder):
+    console = Console(width=120, record=True)
+    for table in console_tables(folder(study())):
+        console.print(table)
+    shown = console.export_text()
+    assert max(map(len, shown.splitlines())) <= 120
+    for text in ("confirmed", "open", "ours [new]", "+3.12 [+3.12, +3.12]", "46.9 ± 3.1", "Main methods"):
+        assert text in shown
+    assert "whole" not in shown
+
+
+@pytest.mark.parametrize(("contents", "named"), [(None, "found no file"), ("{", "expected JSON")])
+def test_a_folder_without_results_is_refused(tmp_path, contents, named):
+    if contents is not None:
+        (tmp_path / "results.json").write_text(contents)
+    for call in (write, console_tables):
+        with pytest.raises(InputError, match=named) as refusal:
+            call(tmp_path)
+        assert "results.json" in str(refusal.value)
