@@ -13,6 +13,12 @@ METRICS = ("top1", "top5", "dba", "power_ratio")
 CONFIDENCE = 0.95
 RESAMPLES = 9999
 
+FEWEST_SEEDS = 5
+"""With fewer a claim stays open: bootstrap intervals of two or three seeds are much too narrow."""
+
+SAME = 1e-12
+"""Differences that are no farther apart are equal but for rounding."""
+
 Side = str | tuple[str, str]
 """A method, or what the first of two has ahead of the second."""
 
@@ -53,10 +59,17 @@ def judge(claim: Claim, methods: Mapping[str, Mapping[str, Any]], metric: str) -
     Returns:
       The claim, the mean difference over seeds and slots with its interval and verdict, and 'slots', the same by slot
       without a verdict. None if a method is not there.
+
+    Raises:
+      ValueError: methods have unequal numbers of seeds or slots.
     """
     sides = [_values(side, methods, metric) for side in (claim.better, claim.worse)]
     if any(values is None for values in sides):
         return None
+    if sides[0].shape != sides[1].shape:
+        raise ValueError(
+            f"{claim.statement} expected as many seeds and slots of both, found {[s.shape for s in sides]}"
+        )
     differences = sides[0] - sides[1]
     low, high = interval(differences.mean(-1))
     slot_low, slot_high = interval(differences)
@@ -71,7 +84,7 @@ def judge(claim: Claim, methods: Mapping[str, Mapping[str, Any]], metric: str) -
         "difference": differences.mean(),
         "low": low,
         "high": high,
-        "verdict": verdict(low, high, claim.margin),
+        "verdict": verdict(low, high, claim.margin) if len(differences) >= FEWEST_SEEDS else "open",
         "slots": {"difference": differences.mean(0), "low": slot_low, "high": slot_high},
     }
 
@@ -88,7 +101,7 @@ def interval(differences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     differences = np.asarray(differences, float)
     if len(differences) < 2:
         return np.full(differences.shape[1:], -np.inf), np.full(differences.shape[1:], np.inf)
-    mean, same = differences.mean(0), np.ptp(differences, axis=0) == 0
+    mean, same = differences.mean(0), np.ptp(differences, axis=0) < SAME
     spread = differences + np.where(same, np.arange(len(differences)).reshape(-1, *[1] * mean.ndim), 0)
     options = {
         "confidence_level": CONFIDENCE,

@@ -25,6 +25,7 @@ from beamkd.sim import simulate
 from beamkd.training import FitConfig, is_first
 from experiments.flags import Flags, main
 from experiments.methods import (
+    GENERATORS,
     TEACHERS,
     distill_on_sequences,
     distill_on_windows,
@@ -34,7 +35,7 @@ from experiments.methods import (
 )
 from experiments.recipes import BEAMKD, PAPER, Recipe, smaller
 from experiments.run import Run
-from experiments.world import Net, World, cost, describe, evaluate_nets, open_world
+from experiments.world import Net, World, cost, cost_of, describe, evaluate_nets, open_world
 
 STREET_DRIVES = 600
 """Drives of the control 'street': more windows than a student trains on."""
@@ -49,7 +50,7 @@ TEMPERATURES = (1.0, 2.0, 4.0)
 ALPHAS = (0.3, 0.6, 0.9)
 """Weights of the teacher in KD on real data."""
 
-GENERATORS = (1, 2, 4, 8)
+POPULATIONS = (1, 2, 4, 8)
 SEQUENCES = (1000, 2500, 5000, 10000)
 """Fewer than our recipe's."""
 
@@ -228,19 +229,19 @@ def run(config: Study) -> None:
     lesson = Lesson(folder, open_world(folder, config), config)
     chosen = GRIDS if config.grid == "all" else {config.grid: GRIDS[config.grid]}
     tables = [table for grid in chosen.values() for table in grid(lesson)]
-    rows = {row.name: row for table in tables for row in table.rows}
+    rows = {row.name: row for row in [_teacher_row(lesson), *(row for table in tables for row in table.rows)]}
     nets = {name: row.train() for name, row in rows.items()}
     with folder.phase("evaluation"):
         methods, _ = evaluate_nets(folder, lesson.world, nets)
     folder.finish(
         data=describe(config, lesson.world),
-        models={name: cost(lesson.world, net.module) for name, net in nets.items()},
+        models=_models(lesson, nets),
         methods=methods,
         labels={name: row.label for name, row in rows.items()},
         data_free=[name for name, row in rows.items() if row.data_free],
         tables=[{"title": table.title, "methods": [row.name for row in table.rows]} for table in tables],
         sweeps=[
-            {"title": t.title, "axis": t.axis, "values": t.values, "methods": [row.name for row in t.rows]}
+            {"title": t.title, "axis": t.axis, "values": t.values, "methods": [row.name for row in t.rows], "log": True}
             for t in tables
             if t.axis
         ],
@@ -255,6 +256,16 @@ def run(config: Study) -> None:
     folder.say(f"report and figures in {folder.folder}, {folder.seconds['total']:.0f} s in all")
 
 
+def _models(lesson: Lesson, nets: dict[str, Net]) -> dict[str, Any]:
+    """What teachers, students of each size and our generator cost."""
+    _, frames, rays = lesson.world.scans
+    generator = GENERATORS[lesson.config.beamkd.generator](frames=frames, rays=rays)
+    nets = {name: net for name, net in nets.items() if name.endswith("teacher") or name.startswith("student_")}
+    models = {name: cost(lesson.world, net.module) for name, net in nets.items()}
+    models["student"] = cost(lesson.world, lesson.student.module)
+    return models | {"generator": cost_of(generator, (1, generator.noise))}
+
+
 def _quick(config: Study) -> Study:
     recipes = {name: smaller(getattr(config, name), QUICK_RECIPE) for name in ("paper", "beamkd")}
     return dataclasses.replace(smaller(config, QUICK), **recipes)
@@ -263,7 +274,7 @@ def _quick(config: Study) -> Study:
 def _main_grid(lesson: Lesson) -> list[Table]:
     config = lesson.config
     rows = [
-        Row("teacher", "teacher, CNN-GRU", lambda: lesson.teacher),
+        _teacher_row(lesson),
         Row("scratch", "student, real labels", lambda: _scratch(lesson)),
         _kd_row(lesson, "kd", "student, KD on real data"),
         *lesson.both_recipes(),
@@ -329,12 +340,16 @@ def _student_grid(lesson: Lesson) -> list[Table]:
 
 def _teacher_grid(lesson: Lesson) -> list[Table]:
     other = dataclasses.replace(lesson, kind="gru", prefix="gru_")
-    rows = [Row("teacher", "CNN-GRU", lambda: lesson.teacher), *lesson.both_recipes()]
-    others = [Row("gru_teacher", "GRU teacher", lambda: other.teacher), *other.both_recipes()]
+    rows = [_teacher_row(lesson), *lesson.both_recipes()]
+    others = [Row("gru_teacher", "teacher, GRU", lambda: other.teacher), *other.both_recipes()]
     return [Table("CNN-GRU teacher", rows), Table("GRU teacher", others)]
 
 
 GRIDS = {"main": _main_grid, "generator": _generator_grid, "student": _student_grid, "teacher": _teacher_grid}
+
+
+def _teacher_row(lesson: Lesson) -> Row:
+    return Row("teacher", "teacher, CNN-GRU", lambda: lesson.teacher)
 
 
 def _scratch(lesson: Lesson) -> Net:
@@ -371,9 +386,9 @@ def _selected_on_real_windows(lesson: Lesson, recipe: Recipe, sequences: str, na
 def _by_generators(lesson: Lesson, name: str, recipe: Recipe) -> Table:
     rows = [
         _inverted(lesson, f"{name}_generators_{count}", f"{count} generators", recipe, generators=count)
-        for count in GENERATORS
+        for count in POPULATIONS
     ]
-    return Table(f"Generators, {RECIPE_TITLES[name]}", rows, "generators", GENERATORS)
+    return Table(f"Generators, {RECIPE_TITLES[name]}", rows, "generators", POPULATIONS)
 
 
 def _by_sequences(lesson: Lesson, name: str, recipe: Recipe) -> Table:

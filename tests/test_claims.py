@@ -127,8 +127,7 @@ def test_seeds_are_paired():
     assert (found["low"], found["high"], found["verdict"]) == (1 / 64, 1 / 64, "confirmed")
 
 
-@pytest.mark.xfail(reason="the acceleration of differences that are equal up to rounding may be 0 / 0")
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("error")
 def test_differences_that_are_equal_up_to_rounding_are_constant():
     values = np.full(20, 0.1)
     values[1] = np.nextafter(0.1, 1)

@@ -1,9 +1,12 @@
+import dataclasses
 import json
 
 import pytest
 
-from experiments.datafree import DataFree, run
+from beamkd.inversion import GeneratorLoss
+from experiments.datafree import DataFree, defaults, run
 from experiments.flags import main
+from experiments.recipes import RECIPES, Recipe
 
 BAD = {
     "seeds": ["--seeds", "0"],

@@ -20,7 +20,12 @@ SMALL = {"sequences": 96, "held-out": 32, "generator-fit.epochs": 4, "dfkd-fit.e
 TINY = [
     *("--drives", "8", "--seeds", "2", "--split", "inorder"),
     *("--teacher-fit.epochs", "2", "--scratch-fit.epochs", "2", "--kd-fit.epochs", "2"),
-    *(word for recipe in ("paper", "beamkd") for flag, value in SMALL.items() for word in (f"--{recipe}.{flag}", str(value))),
+    *(
+        word
+        for recipe in ("paper", "beamkd")
+        for flag, value in SMALL.items()
+        for word in (f"--{recipe}.{flag}", str(value))
+    ),
 ]
 MAIN = {"teacher", "scratch", "kd", "dfkd_paper", "dfkd_beamkd", "noise", "sparse_noise", "blobs", "street"}
 
