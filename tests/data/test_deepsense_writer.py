@@ -7,7 +7,6 @@ import pytest
 from scipy.io import loadmat
 
 from beamkd.base import InputError
-from beamkd.data import deepsense_writer
 from beamkd.data.deepsense_writer import write_deepsense
 
 REAL_HEADER = (
