@@ -16,8 +16,6 @@ from experiments.benchmark_networks import step_cost
 from experiments.flags import main
 from experiments.timing import Bench, Point
 
-pytestmark = pytest.mark.xdist_group("benchmark")  # one worker: they share a finished one
-
 ROOT = Path(__file__).parents[2]
 BASELINE = {"torch": "2.0", "threads": 2, "batch": 64, "student_supervised": {"milliseconds_per_step": 6.0}}
 FIELDS = {"batch", "members", "devices", "dtype", "milliseconds", "items_per_second", "compile_seconds", "flops"}

@@ -69,7 +69,6 @@ def test_eight_and_three_devices_give_five_members_the_results_of_one_device():
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.xdist_group("trainings")
 @pytest.mark.parametrize("batch_devices", [8, 4])
 def test_shared_batches_give_the_losses_and_weights_of_one_device(trained, on_one_device, assert_same, batch_devices):
     assert_same(trained(8, batch_devices), on_one_device)

@@ -12,8 +12,6 @@ from beamkd.training import fetch, from_first, is_first, joined
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.xdist_group("trainings")  # one worker: they share the trainings on one device
-
 
 def test_two_processes_give_the_losses_and_weights_of_one(trained, on_one_device, assert_same):
     # Members and batches both spread; members alone: tests/experiments/test_hosts.py.
