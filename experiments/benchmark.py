@@ -18,10 +18,14 @@ import jax
 
 from beamkd import report_benchmark
 from beamkd.base import InputError, expect_at_least
-from experiments.benchmark_cases import CASES, TRAINING, Bench, Point, Row
+from experiments.benchmark_data import DATA_CASES
+from experiments.benchmark_networks import NETWORK_CASES, TRAINING
 from experiments.flags import main
 from experiments.run import Run, environment
-from experiments.timing import matmul_rate, memory_rate
+from experiments.timing import Bench, Point, Row, matmul_rate, memory_rate
+
+CASES = NETWORK_CASES | DATA_CASES
+"""All cases by name, in the order of the table."""
 
 LONG = ("pipeline",)
 """Cases that run only where they are asked for."""
@@ -91,8 +95,6 @@ class Benchmark:
             raise InputError(f"--data-dir: expected a folder, found none at {self.data_dir}")
         if self.dtypes == ():
             raise InputError("--dtypes: expected float32, bfloat16 or both, found none")
-        if self.devices is not None and not 1 <= self.devices <= jax.device_count():
-            raise InputError(f"--devices: expected 1 to {jax.device_count()}, found {self.devices}")
 
     @property
     def chosen(self) -> list[str]:

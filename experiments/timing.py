@@ -1,9 +1,10 @@
-"""How long compiled programs take, what they cost, and what the device does at best."""
+"""How long compiled programs take, what they cost, what the device does at best, and rows of such figures."""
 
 import dataclasses
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,6 +13,9 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from beamkd.training import fast_options
+
+Row = dict[str, Any]
+"""A row of results.json."""
 
 LEAST_SECONDS = 0.1
 """A sample lasts at least so long: short rounds are repeated within it."""
@@ -142,3 +146,90 @@ def memory_rate(size: int, repeats: int) -> float:
     add = jax.jit(lambda array: jax.lax.fori_loop(0, passes, lambda _, array: array + 1, array))
     array = jnp.zeros(size // 4, jnp.float32)
     return 2 * size * passes / float(np.median(sample(repeated(lambda: add(array)), repeats)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One way to run a case.
+
+    Attributes:
+      batch: windows a step, or drives or frames at once.
+      members: of `map_members`, each with weights and random numbers of its own.
+      devices: that these are spread over.
+      dtype: that networks compute in.
+    """
+
+    batch: int
+    members: int = 1
+    devices: int = 1
+    dtype: str = "float32"
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """How to time.
+
+    Attributes:
+      points: to time training steps and inference at.
+      dtypes: that networks compute in.
+      repeats: samples a point.
+      rates: FLOP/s of a large matrix product on one device, by dtype.
+      seed: of simulated drives.
+      quick: fewer drives, and the small pipeline.
+      folder: a DeepSense folder to read; one is simulated and written if None.
+      scenario: its number.
+      pipeline_seeds: numbers of seeds to run the pipeline for.
+    """
+
+    points: tuple[Point, ...]
+    dtypes: tuple[str, ...]
+    repeats: int
+    rates: dict[str, float]
+    seed: int = 0
+    quick: bool = False
+    folder: Path | None = None
+    scenario: int = 8
+    pipeline_seeds: tuple[int, ...] = (1, 20)
+
+    @property
+    def alone(self) -> list[Point]:
+        """One member on one device, in each dtype."""
+        return [Point(self.points[0].batch, dtype=dtype) for dtype in self.dtypes]
+
+    def row(
+        self,
+        point: Point,
+        seconds: np.ndarray,
+        items: float,
+        compile_seconds: float | None = None,
+        cost: Cost | None = None,
+        peak_bytes: int | None = None,
+        **more: Any,
+    ) -> Row:
+        """A row of results.json.
+
+        Args:
+          point: how it was run.
+          seconds: [samples] that all members took.
+          items: how many they did in that time.
+          compile_seconds: of tracing and compilation.
+          cost: of what was run, all members.
+          peak_bytes: of the program, on each device.
+          **more: further entries.
+        """
+        low, median, high = np.quantile(seconds, (0.25, 0.5, 0.75))
+        rate = cost.flops / median if cost else None
+        return {
+            **dataclasses.asdict(point),
+            "milliseconds": 1e3 * median,
+            "quartiles": [1e3 * low, 1e3 * high],
+            "samples": len(seconds),
+            "items_per_second": items / median,
+            "compile_seconds": compile_seconds,
+            "flops": cost.flops if cost else None,
+            "bytes": cost.bytes if cost else None,
+            "flops_per_second": rate,
+            "fraction_of_matmul": rate / (self.rates[point.dtype] * point.devices) if cost else None,
+            "peak_bytes": peak_bytes,
+            **more,
+        }

@@ -33,32 +33,6 @@ class Scores:
     beams: Array
 
 
-def predict(
-    forward: Forward, params: Any, data: Any, rows: Rows, take: Callable[[Any, Rows], Batch]
-) -> tuple[Array, Batch]:
-    """Run a network over many rows, without dropout.
-
-    Args:
-      forward: the network.
-      params: its weights.
-      data: what `take` takes.
-      rows: N rows.
-      take: take(data, rows) -> batch.
-
-    Returns:
-      Logits of the predicted slots, [N', J + 1, M], and the batch with [N'] rows: N, padded to whole batches, and
-      without its sensors.
-    """
-
-    def run(rows):
-        batch = take(data, rows)
-        slots = batch.labels.shape[1]
-        return forward(params, batch, None).logits[:, -slots:], batch.replace(sensors={})
-
-    results = jax.lax.map(run, in_batches(rows, EVALUATION_BATCH))
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), results)
-
-
 def measure(logits: Array, batch: Batch) -> dict[str, Array]:
     """All metrics of predictions, by name, each [J + 1].
 
@@ -98,7 +72,15 @@ def mean_scores(scores: Scores) -> dict[str, Array]:
 def evaluate(
     forward: Forward, params: Any, data: Any, rows: Rows, take: Callable[[Any, Rows], Batch]
 ) -> dict[str, Array]:
-    """All metrics of a network over some rows, by name, each [J + 1]; arguments as in `predict`."""
+    """All metrics of a network over some rows, without dropout, by name, each [J + 1].
+
+    Args:
+      forward: the network.
+      params: its weights.
+      data: what `take` takes.
+      rows: N rows.
+      take: take(data, rows) -> batch.
+    """
     batches = in_batches(rows, EVALUATION_BATCH)
     return mean_scores(jax.lax.map(lambda rows: score_batch(forward, params, take(data, rows)), batches))
 

@@ -10,12 +10,11 @@ import pytest
 
 from beamkd import report
 from beamkd.models import GruStudent, layers
-from experiments import benchmark_cases
-from experiments.benchmark import Benchmark, points, ratios, run
-from experiments.benchmark_cases import CASES, Bench, Point, step_cost
+from experiments import benchmark_data, benchmark_networks
+from experiments.benchmark import CASES, Benchmark, points, ratios, run
+from experiments.benchmark_networks import step_cost
 from experiments.flags import main
-
-pytestmark = pytest.mark.xdist_group("benchmark")  # one worker: they share a finished one
+from experiments.timing import Bench, Point
 
 ROOT = Path(__file__).parents[2]
 BASELINE = {"torch": "2.0", "threads": 2, "batch": 64, "student_supervised": {"milliseconds_per_step": 6.0}}
@@ -105,9 +104,9 @@ def test_rows_agree_with_themselves_and_members_multiply_the_work():
 
 
 def test_a_training_step_is_timed_over_the_steps_of_an_epoch(monkeypatch):
-    monkeypatch.setattr(benchmark_cases, "sample", lambda call, repeats: np.array([8.0, 2.0, 4.0]))
+    monkeypatch.setattr(benchmark_networks, "sample", lambda call, repeats: np.array([8.0, 2.0, 4.0]))
     (row,) = CASES["student_supervised"](bench(Point(3)))
-    assert row["milliseconds"] == pytest.approx(4.0 / benchmark_cases.MOST_STEPS * 1e3)
+    assert row["milliseconds"] == pytest.approx(4.0 / benchmark_networks.MOST_STEPS * 1e3)
     assert row["quartiles"] == pytest.approx([3.0 / 40 * 1e3, 6.0 / 40 * 1e3])
     assert row["items_per_second"] == pytest.approx(3 * 40 / 4.0)
 
@@ -125,7 +124,7 @@ def test_operations_of_a_students_step_are_its_matrix_products_and_little_more()
 def test_operations_of_a_large_batch_count_all_of_its_frames_which_are_encoded_in_a_loop(monkeypatch):
     found = step_cost("teacher_cnn_gru_supervised", 128, "float32").flops
     monkeypatch.setattr(layers, "PIECE", 128 * 8)
-    monkeypatch.setattr(benchmark_cases, "COUNTED", 128)
+    monkeypatch.setattr(benchmark_networks, "COUNTED", 128)
     assert found == pytest.approx(step_cost.__wrapped__("teacher_cnn_gru_supervised", 128, "float32").flops, rel=1e-3)
 
 
@@ -144,7 +143,7 @@ def test_pipeline_is_the_data_free_experiment_with_its_own_seconds(monkeypatch):
         seconds = {"total": 6.0 * config.seeds, "compile": 2.0, "phases": {"teacher": 1.0}}
         (config.out / "results.json").write_text(json.dumps({"seconds": seconds}))
 
-    monkeypatch.setattr(benchmark_cases.datafree, "run", datafree)
+    monkeypatch.setattr(benchmark_data.datafree, "run", datafree)
     rows = list(CASES["pipeline"](bench(Point(64), seed=5, pipeline_seeds=(1, 4))))
     assert [(config.seeds, config.seed, config.quick) for config in configs] == [(1, 5, False), (4, 5, False)]
     assert [row["members"] for row in rows] == [1, 4]

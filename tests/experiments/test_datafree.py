@@ -6,8 +6,6 @@ import time
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.xdist_group("datafree")  # one worker: its runs share a finished one
-
 METRICS = {"top1", "top2", "top3", "top5", "dba", "power_ratio"}
 PHASES = ("teacher", "generator", "scratch", "kd", "dfkd")
 

@@ -8,8 +8,6 @@ import time
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.xdist_group("datafree")  # one worker: its runs share a finished one
-
 
 @pytest.fixture
 def start_two(start, tmp_path):

@@ -1,5 +1,6 @@
 """Evaluation in batches against one go, and the count of operations against the matrix products worked out by hand."""
 
+import functools
 import importlib
 
 import jax
@@ -14,11 +15,12 @@ from beamkd.training import (
     dba,
     evaluate,
     flops,
+    map_batches,
     mean_over_labels,
     measure,
     power_loss_db,
     power_ratio,
-    predict,
+    score_batch,
     supervised_task,
     top_k,
 )
@@ -61,17 +63,14 @@ def batch_size(request, monkeypatch):
     return request.param
 
 
-def test_predictions_are_the_last_slots_in_the_order_of_the_rows(data, batch_size):
-    rows = Rows(jnp.array([5, 2, 7, 0, 9]), jnp.array([True, True, False, True, True]))
-    logits, batch = jax.jit(lambda rows: predict(forward, 2.0, data, rows, take))(rows)
-    assert len(logits) == len(batch.mask) >= 5
-    np.testing.assert_array_equal(batch.mask[:5], rows.mask)
-    np.testing.assert_array_equal(logits[batch.mask], 2 * data["logits"][np.array([5, 2, 0, 9]), -SLOTS:])
-    np.testing.assert_array_equal(batch.labels[batch.mask], data["labels"][np.array([5, 2, 0, 9])])
-    np.testing.assert_array_equal(batch.power[batch.mask], data["power"][np.array([5, 2, 0, 9])])
-    assert not batch.mask[5:].any()
-    assert (batch.labels[~batch.mask] < 0).all()
-    assert batch.sensors == {}
+def test_beams_are_those_of_current_slots_in_the_order_of_the_rows(data, batch_size):
+    rows = Rows(jnp.array([[5, 2, 7, 0, 9]]), jnp.array([[True, True, False, True, True]]))
+    score = map_batches(functools.partial(score_batch, forward), data, take, batch_size)
+    scores = score(jnp.array([2.0]), rows)
+    found = scores.beams.reshape(-1)[:5][np.asarray(rows.mask[0])]
+    np.testing.assert_array_equal(found, data["logits"][np.array([5, 2, 0, 9]), -SLOTS].argmax(-1))
+    labelled = (data["labels"][np.array([5, 2, 0, 9])] >= 0).sum(0)
+    np.testing.assert_array_equal(scores.counts["top1"][0].sum(0), labelled)
 
 
 def test_all_metrics_are_those_of_one_go_whatever_the_batches_and_the_padding(data, batch_size):

@@ -10,6 +10,7 @@ import pytest
 from beamkd.base import InputError, Rows
 from beamkd.losses import masked_mean
 from beamkd.training import FitConfig, Task, advance, all_rows, checkpoints, fit, start, stopped
+from tests.training.regression import squares, take
 
 N, D = 10, 3
 
@@ -24,18 +25,6 @@ def data():
 @pytest.fixture(scope="module")
 def params():
     return {"kernel": jnp.array([0.3, -0.1, 0.2]), "bias": jnp.array(0.1)}
-
-
-def take(data, rows):
-    return data[0][rows.index], data[1][rows.index], rows.mask
-
-
-def squares(params, batch, key):
-    """Linear regression; with a key its inputs are noisy."""
-    inputs, targets, mask = batch
-    noise = 0.0 if key is None else 0.3 * jax.random.normal(key, inputs.shape)
-    error = jnp.square((inputs + noise) @ params["kernel"] + params["bias"] - targets)
-    return masked_mean(error, mask), {"largest": jnp.where(mask, error, 0).max()}
 
 
 def noiseless(params, batch, key):

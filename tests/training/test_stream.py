@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from beamkd.base import Rows
-from beamkd.losses import masked_mean
 from beamkd.training import FitConfig, Task, advance, map_members, start, stopped, stream
 from beamkd.training.stream import Stream, epoch_of_stream, map_batches, start_stream
+from tests.training.regression import squares, take
 
 MEMBERS, N, D = 2, 23, 3
 
@@ -21,18 +21,6 @@ def data():
     rng = np.random.default_rng(0)
     inputs = rng.normal(0, 2, (N, D)).astype(np.float32)
     return inputs, (inputs @ [1.0, -2.0, 0.5] + 3 + rng.normal(0, 0.3, N)).astype(np.float32)
-
-
-def take(data, rows):
-    return data[0][rows.index], data[1][rows.index], rows.mask
-
-
-def squares(params, batch, key):
-    """Linear regression; with a key its inputs are noisy."""
-    inputs, targets, mask = batch
-    noise = 0.0 if key is None else 0.3 * jax.random.normal(key, inputs.shape)
-    error = jnp.square((inputs + noise) @ params["kernel"] + params["bias"] - targets)
-    return masked_mean(error, mask), {"largest": jnp.where(mask, error, 0).max()}
 
 
 TASK = Task(squares, take, FitConfig(epochs=7, batch_size=3, patience=2, learning_rate=0.5, final_learning_rate=0.5))

@@ -1,0 +1,149 @@
+"""Cases of the benchmark: the simulator, reading of folders, and the whole data-free pipeline.
+
+Each case is a function of a `Bench` that yields rows for results.json.
+"""
+
+import dataclasses
+import functools
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from beamkd.data import make_windows, read_deepsense, write_deepsense
+from beamkd.sim import (
+    Building,
+    Street,
+    beam_powers,
+    channel,
+    drive_traffic,
+    hardware_codebook,
+    lidar_scan,
+    simulate,
+    simulate_drive,
+    trace_paths,
+)
+from experiments import datafree
+from experiments.flags import SIMULATED_DRIVES
+from experiments.timing import Bench, Point, Row, compile_program, repeated, sample
+
+STREET = Street(others=3, buildings=(Building(18.0), Building(-6.0)))
+"""Four boxes, the served car among them, and two walls: 15 paths."""
+
+CHUNK = 64
+"""Drives that are simulated at once."""
+
+
+def _simulate(bench: Bench) -> Iterator[Row]:
+    """The whole simulator, random traffic to arrays in memory."""
+    row = _time_simulation(bench, STREET, CHUNK)
+    program = compile_program(
+        jax.vmap(lambda key: simulate_drive(key, STREET)), jax.random.split(jax.random.key(0), CHUNK)
+    )
+    rate = program.cost.flops / row["milliseconds"] * 1e3
+    row |= {"flops": program.cost.flops, "bytes": program.cost.bytes, "flops_per_second": rate}
+    yield row | {"fraction_of_matmul": rate / bench.rates["float32"], "peak_bytes": program.peak_bytes}
+
+
+def _simulate_growth(bench: Bench) -> Iterator[Row]:
+    """The whole simulator with more walls, boxes, antennas and drives, one at a time."""
+    few = bench.quick
+    for drives in (CHUNK, 2 * CHUNK) if few else (CHUNK, 2 * CHUNK, 4 * CHUNK, 8 * CHUNK):
+        yield _time_simulation(bench, STREET, drives)
+    for walls in (8,) if few else (0, 4, 8):
+        fronts = tuple(Building(18.0 + 2 * wall) for wall in range(walls))
+        yield _time_simulation(bench, dataclasses.replace(STREET, buildings=fronts), CHUNK)
+    for others in (7,) if few else (0, 7, 15):
+        yield _time_simulation(bench, dataclasses.replace(STREET, others=others), CHUNK)
+    for antennas in (64,) if few else (32, 64, 128):
+        yield _time_simulation(bench, dataclasses.replace(STREET, antennas=antennas), CHUNK)
+
+
+def _time_simulation(bench: Bench, street: Street, drives: int) -> Row:
+    began = time.perf_counter()
+    made = simulate(jax.random.key(bench.seed), street, drives)
+    first = time.perf_counter() - began
+    seconds = sample(repeated(lambda: simulate(jax.random.key(bench.seed), street, drives)), bench.repeats)
+    walls, boxes = len(street.buildings), 1 + street.others
+    more = {
+        "drives": drives,
+        "walls": walls,
+        "boxes": boxes,
+        "antennas": street.antennas,
+        "paths": 1 + walls + 4 * street.others,
+        "drives_per_second": drives / np.median(seconds),
+        "windows_per_second": len(make_windows(made)) / np.median(seconds),
+    }
+    # What the first call took more than the later ones; next to nothing where the street was compiled before.
+    compiling = max(0.0, first - float(np.median(seconds)))
+    return bench.row(Point(batch=drives), seconds, len(made.drive), compiling, **more)
+
+
+def _simulate_part(part: str, bench: Bench) -> Iterator[Row]:
+    """Channel, beam powers or LiDAR alone. Padding is computed too, but not counted as frames."""
+    key, street = jax.random.key(bench.seed), STREET
+    traffic = jax.jit(jax.vmap(lambda key: drive_traffic(key, street)))(jax.random.split(key, CHUNK))
+
+    def channels(traffic):
+        boxes = jax.tree.map(lambda leaf: leaf[:, 1:], traffic.vehicles)
+        trace = jax.vmap(trace_paths, (0, 0, None, 0, None))
+        paths = trace(traffic.antenna, boxes, street.walls, traffic.velocity, traffic.other_velocity)
+        return channel(paths, street.antennas)
+
+    def scans(key, vehicles):
+        keys = jax.random.split(key, street.max_frames)
+        return jax.vmap(lambda key, boxes: lidar_scan(key, boxes, street.walls))(keys, vehicles)
+
+    if part == "channel":
+        program = compile_program(jax.vmap(channels), traffic)
+    elif part == "beams":
+        program = compile_program(beam_powers, jax.jit(jax.vmap(channels))(traffic), hardware_codebook(street))
+    else:
+        program = compile_program(jax.vmap(scans), jax.random.split(key, CHUNK), traffic.vehicles)
+    seconds = sample(repeated(lambda: program.call(*program.args)), bench.repeats)
+    frames = int(traffic.frames.sum())
+    yield bench.row(Point(batch=CHUNK), seconds, frames, program.compile_seconds, program.cost, program.peak_bytes)
+
+
+def _read_folder(bench: Bench) -> Iterator[Row]:
+    """Read a DeepSense folder, the disk's cache warm."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = bench.folder or Path(scratch) / "street"
+        if not bench.folder:
+            drives = CHUNK // 4 if bench.quick else SIMULATED_DRIVES
+            write_deepsense(simulate(jax.random.key(bench.seed), STREET, drives), folder, bench.scenario)
+        frames = len(read_deepsense(folder, bench.scenario).drive)
+        seconds = sample(repeated(lambda: read_deepsense(folder, bench.scenario)), bench.repeats)
+        yield bench.row(Point(batch=frames), seconds, frames)
+
+
+def _pipeline(bench: Bench) -> Iterator[Row]:
+    """The whole data-free experiment, compilation included, once."""
+    for seeds in (1,) if bench.quick else bench.pipeline_seeds:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = {"source": "deepsense", "data_dir": bench.folder, "split": "inorder"}  # as the authors' program
+            source = folder if bench.folder else {}
+            devices = max(point.devices for point in bench.points)
+            flags = {"scenario": bench.scenario, "seed": bench.seed, "quick": bench.quick, "devices": devices, **source}
+            config = datafree.DataFree(seeds=seeds, out=Path(scratch), **flags)
+            datafree.run(config)
+            took = json.loads((Path(scratch) / "results.json").read_text())["seconds"]
+        point = Point(config.dfkd_fit.batch_size, seeds, devices)
+        more = {"seconds_per_seed": took["total"] / seeds, "phases": took["phases"]}
+        yield bench.row(point, np.array([took["total"]]), seeds, took["compile"], **more)
+
+
+DATA_CASES: dict[str, Callable[[Bench], Iterator[Row]]] = {
+    "simulate": _simulate,
+    "simulate_channel": functools.partial(_simulate_part, "channel"),
+    "simulate_beams": functools.partial(_simulate_part, "beams"),
+    "simulate_lidar": functools.partial(_simulate_part, "lidar"),
+    "simulate_growth": _simulate_growth,
+    "read_folder": _read_folder,
+    "pipeline": _pipeline,
+}
+"""Cases of the simulator, of reading and of the pipeline by name, in the order of the table."""
