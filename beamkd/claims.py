@@ -67,9 +67,8 @@ def judge(claim: Claim, methods: Mapping[str, Mapping[str, Any]], metric: str) -
     if any(values is None for values in sides):
         return None
     if sides[0].shape != sides[1].shape:
-        raise ValueError(
-            f"{claim.statement} expected as many seeds and slots of both, found {[s.shape for s in sides]}"
-        )
+        shapes = " and ".join(str(side.shape) for side in sides)
+        raise ValueError(f"{claim.statement} expected as many seeds and slots of both, found {shapes}")
     differences = sides[0] - sides[1]
     low, high = interval(differences.mean(-1))
     slot_low, slot_high = interval(differences)

@@ -34,7 +34,8 @@ SHOWN = ("top1", "top5")
 NOTES = {
     "claims": "Difference: the first side minus the second in percentage points, paired by seed, mean over slots, with "
     "its 95 % bootstrap interval (too narrow with fewer than ten seeds). Confirmed: all of the interval is above minus "
-    "the margin; refuted: all of it is below; else open. Power: received power over the best beam's. (A over B): what "
+    "the margin; refuted: all of it is below; else, or with fewer than five seeds: open. Each interval is of one "
+    "comparison: of many, one in twenty misses by chance. Power: received power over the best beam's. (A over B): what "
     "A has ahead of B.",
     "methods": "Percent, mean over slots; ± is the standard error over seeds. Δ: difference to the teacher in points, "
     "paired by seed, with its 95 % bootstrap interval. Data-free: has seen no real window, label or validation score.",

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from beamkd.claims import METRICS, Claim, interval, judge, verdict
+from beamkd.claims import FEWEST_SEEDS, METRICS, Claim, interval, judge, judge_all, verdict
 
 SHARES = np.random.default_rng(7).normal(0.01, 0.02, (12, 3))
 
@@ -13,6 +13,11 @@ SHARES = np.random.default_rng(7).normal(0.01, 0.02, (12, 3))
 def rows(*seeds):
     """A method with these rows of all metrics."""
     return dict.fromkeys(METRICS, [list(seed) for seed in seeds])
+
+
+def seeds(*row, count=5):
+    """A method with the same row for so many seeds."""
+    return rows(*[row] * count)
 
 
 def bca(values, resamples=20000):
@@ -114,7 +119,7 @@ def test_a_claim_is_judged_over_seeds_and_slots():
     assert (found["better"], found["worse"], found["margin"], found["seeds"]) == ("ours", "theirs", 0.0, 3)
     assert found["difference"] == pytest.approx((0.25 + 0 + 0.5 + 0 + 0 + 0.5) / 6)
     assert (found["low"], found["high"]) == interval(np.array([0.125, 0.25, 0.25]))  # of the means over slots
-    assert found["verdict"] == "confirmed"
+    assert found["verdict"] == "open"  # three seeds are too few, whatever their interval
     np.testing.assert_allclose(found["slots"]["difference"], [0.25, 0.5 / 3])
     slots = interval(np.array([[0.25, 0], [0.5, 0], [0, 0.5]]))
     np.testing.assert_allclose([found["slots"]["low"], found["slots"]["high"]], slots)
@@ -135,19 +140,15 @@ def test_differences_that_are_equal_up_to_rounding_are_constant():
 
 
 def test_a_metric_is_judged_by_itself():
-    ahead, behind = rows((0.75,), (0.75,)), rows((0.5,), (0.5,))
+    ahead, behind = seeds(0.75), seeds(0.5)
     methods = {"ours": {**ahead, "power_ratio": behind["top1"]}, "theirs": {**behind, "power_ratio": ahead["top1"]}}
     claim = Claim("x", "", "ours", "theirs")
     assert [judge(claim, methods, metric)["verdict"] for metric in METRICS] == ["confirmed"] * 3 + ["refuted"]
 
 
 def test_pairs_are_judged_by_the_difference_of_their_differences():
-    methods = {
-        "a": rows((0.75,), (0.75,)),
-        "b": rows((0.5,), (0.5,)),
-        "c": rows((0.75,), (0.5,)),
-        "d": rows((0.75,), (0.5,)),
-    }
+    varied = rows(*[(0.75,), (0.5,)] * 3)
+    methods = {"a": seeds(0.75, count=6), "b": seeds(0.5, count=6), "c": varied, "d": varied}
     found = judge(Claim("x", "", ("a", "b"), ("c", "d")), methods, "top1")
     assert (found["difference"], found["low"], found["high"]) == (0.25, 0.25, 0.25)
     assert (found["better"], found["worse"]) == ("a − b", "c − d")
@@ -163,9 +164,25 @@ def test_a_claim_about_a_missing_method_is_not_judged(sides):
 
 
 def test_a_margin_turns_a_small_loss_into_a_par():
-    methods = {"ours": rows((0.5,), (0.5,)), "theirs": rows((0.515625,), (0.515625,))}
+    methods = {"ours": seeds(0.5), "theirs": seeds(0.515625)}
     for margin, expected in ((0.0, "refuted"), (0.01, "refuted"), (0.015625, "open"), (0.02, "confirmed")):
         assert judge(Claim("x", "", "ours", "theirs", margin), methods, "top1")["verdict"] == expected
+
+
+@pytest.mark.parametrize(("count", "expected"), [(FEWEST_SEEDS - 1, "open"), (FEWEST_SEEDS, "confirmed")])
+def test_few_seeds_leave_every_claim_open(count, expected):
+    methods = {"ours": seeds(0.75, count=count), "theirs": seeds(0.5, count=count)}
+    assert judge(Claim("x", "", "ours", "theirs"), methods, "top1")["verdict"] == expected
+
+
+def test_methods_of_unequal_seeds_are_refused():
+    with pytest.raises(ValueError, match=r"\(5, 1\) and \(1, 1\)"):
+        judge(Claim("x", "", "a", "b"), {"a": seeds(0.5), "b": seeds(0.5, count=1)}, "top1")
+
+
+def test_all_claims_are_judged_by_all_metrics_but_those_of_methods_that_are_not_there():
+    found = judge_all([Claim("x", "", "a", "b"), Claim("y", "", "a", "gone")], {"a": seeds(0.5), "b": seeds(0.5)})
+    assert [(claim["claim"], claim["metric"]) for claim in found] == [("x", metric) for metric in METRICS]
 
 
 def test_one_seed_leaves_every_claim_open():
