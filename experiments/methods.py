@@ -57,30 +57,29 @@ def distill_on_windows(
 def generate_sequences(
     run: Run, world: World, teacher: Net, summaries: Metadata, recipe: Recipe, phase: str = "generator"
 ) -> Batch:
-    """Sequences of each seed's generators, in random order, [members, N, ...]; here the world gives keys and shapes."""
+    """Sequences of each seed's generators, in random order, [members, N, ...]; here the world gives keys and shapes.
+
+    Generators whose loss has no term are not trained.
+    """
     _, frames, rays = world.scans
     generator = GENERATORS[recipe.generator](frames=frames, rays=rays)
-    keys = jax.vmap(lambda key: jax.random.split(key, recipe.generators))(world.draws("generator")).reshape(-1)
-    data = _repeat((teacher.params, summaries), recipe.generators)
-    init_keys, fit_keys, noise_keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(keys)
-    params = init_weights(generator, init_keys, (1, generator.noise))
-    task = inversion_task(teacher.forward, generator, lidar_batch, recipe.generator_loss, recipe.generator_fit)
-    params = run.train(phase, task, fit_keys, params, data, 0, all_rows(recipe.generator_fit.batch_size)).params
-    count = -(-(recipe.sequences + recipe.held_out) // recipe.generators)
+    keys = jax.vmap(lambda key: jax.random.split(key, (3, recipe.generators)))(world.draws("generator"))
+    init_keys, fit_keys, noise_keys = jnp.moveaxis(keys, 1, 0)
+    params = init_weights(generator, init_keys.reshape(-1), (1, generator.noise))
+    if any(dataclasses.astuple(recipe.generator_loss)):
+        task = inversion_task(teacher.forward, generator, lidar_batch, recipe.generator_loss, recipe.generator_fit)
+        data, rows = _repeat((teacher.params, summaries), recipe.generators), all_rows(recipe.generator_fit.batch_size)
+        params = run.train(phase, task, fit_keys.reshape(-1), params, data, 0, rows).params
+    params = jax.tree.map(lambda leaf: leaf.reshape(*keys.shape[::2], *leaf.shape[1:]), params)
+    count = recipe.sequences + recipe.held_out
+
+    def make(keys, params, order):
+        share = -(-count // recipe.generators)
+        scans = jax.lax.map(lambda own: generate(own[0], generator, own[1], share), (keys, params))
+        return lidar_batch(jax.random.permutation(order, scans.reshape(-1, frames, rays))[:count])
+
     with run.phase("generation"):
-        made = run.map(lambda key, params: generate(key, generator, params, count), (0, 0))(noise_keys, params)
-        return _pool(world, recipe, fetch(made))
-
-
-def _pool(world: World, recipe: Recipe, made: Array) -> Batch:
-    """Sequences [members · generators, n, L, R] as each member's, in random order: the last ones are a sample."""
-
-    def pool(key, scans):
-        scans = scans.reshape(-1, *scans.shape[2:])
-        return lidar_batch(jax.random.permutation(key, scans)[: recipe.sequences + recipe.held_out])
-
-    made = made.reshape(len(world.keys), recipe.generators, *made.shape[1:])
-    return jax.jit(jax.vmap(pool))(world.draws("pool"), made)
+        return run.map(make, (0, 0, 0))(noise_keys, params, world.draws("order"))
 
 
 def distill_on_sequences(

@@ -69,6 +69,29 @@ def test_eight_and_three_devices_give_five_members_the_results_of_one_device():
     assert result.returncode == 0, result.stderr
 
 
+UNEVEN = """
+import jax, jax.numpy as jnp, numpy as np
+from beamkd.training import map_members
+
+def turn(times):
+    return jax.lax.fori_loop(0, times, lambda _, a: jnp.tanh(a @ a), jnp.eye(1000))[0, 0]
+
+# The second device trains the third member and a filled-up one, and is done when the first has hardly begun.
+found = map_members(turn, (0,), 2)(jnp.array([60, 60, 1]))
+np.testing.assert_allclose(found[2], np.tanh(1.0), rtol=1e-6)
+assert found.shape == (3,)
+"""
+
+
+def test_a_device_that_is_done_early_does_not_give_up_on_the_others():
+    flags = "--xla_force_host_platform_device_count=2 --xla_cpu_collective_call_warn_stuck_timeout_seconds=0"
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    environment["XLA_FLAGS"] = f"{flags} --xla_cpu_collective_call_terminate_timeout_seconds=1"
+    options = {"cwd": Path(__file__).parents[2], "env": environment, "capture_output": True, "text": True}
+    result = subprocess.run([sys.executable, "-c", UNEVEN], **options)
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.parametrize("batch_devices", [8, 4])
 def test_shared_batches_give_the_losses_and_weights_of_one_device(trained, on_one_device, assert_same, batch_devices):
     assert_same(trained(8, batch_devices), on_one_device)
