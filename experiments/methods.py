@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from beamkd.base import Array, Batch, InputError, Metadata, Rows, Windows
-from beamkd.data import lidar_batch, on_host, select
+from beamkd.data import lidar_batch, lidar_input, on_host, select
 from beamkd.distill import answers, distillation_task, held_out
 from beamkd.inversion import generate, inversion_task, layer_moments, merge_moments
 from beamkd.losses import Loss, kl
-from beamkd.models import CnnGruTeacher, Generator, GruTeacher, SceneGenerator, load_published
+from beamkd.models import CnnGruTeacher, Generator, GruTeacher, SceneGenerator, load_published, network
 from beamkd.training import FitConfig, Stream, all_rows, fetch, supervised_task
 from experiments.recipes import Recipe
 from experiments.run import Run
@@ -106,7 +106,8 @@ def distill_on_sequences(
         return answers(teacher.forward, params, examples, count, select)
 
     targets = run.map(teach, (0, 0))(teacher.params, sequences)
-    task = distillation_task(student.forward, select, recipe.dfkd_fit, recipe.loss)
+    learner = network(student.module.clone(dropout=recipe.dropout), lidar_input)
+    task = distillation_task(learner, select, recipe.dfkd_fit, recipe.loss)
     keys = world.draws("dfkd")
     return student.trained(run.train(phase, task, keys, student.params, (sequences, targets), 0, train, val))
 

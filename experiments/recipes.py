@@ -30,12 +30,16 @@ class Recipe:
     """What the data-free student learns by: softened beams, or the logits themselves."""
     temperature: float = 2.0
     """T of the KL divergence."""
+    dropout: float = 0.1
+    """Share of the student's frame codes that are dropped while it trains without data."""
     dfkd_fit: FitConfig = FitConfig(epochs=500, patience=10)
     """Training of the data-free student."""
 
     def __post_init__(self):
         if not self.temperature > 0:
             raise InputError(f"--temperature: expected more than 0, found {self.temperature}")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"--dropout: expected 0 or more and less than 1, found {self.dropout}")
         expect_at_least(self, generators=1, sequences=1, held_out=1)
 
     @property
@@ -51,7 +55,8 @@ BEAMKD = Recipe(
     generator="scene",
     generator_loss=GeneratorLoss(metadata=0.0, layers=1.0),
     sequences=20000,
-    dfkd_fit=FitConfig(epochs=60, patience=0),
+    dropout=0.0,
+    dfkd_fit=FitConfig(epochs=60, patience=0, learning_rate=3e-3),
 )
 """Ours: tuned on the simulated street's training and validation drives alone (BUILD_NOTES.md)."""
 

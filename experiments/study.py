@@ -311,7 +311,15 @@ def _generator_grid(lesson: Lesson) -> list[Table]:
             lesson, "ours_metadata", "ours, published metadata loss", beamkd, generator_loss=paper.generator_loss
         ),
         _inverted(lesson, "ours_untrained", "ours, generator untrained", beamkd, generator_loss=GeneratorLoss(0)),
-        _inverted(lesson, "ours_published_student", "ours, student as published", beamkd, dfkd_fit=paper.dfkd_fit),
+        _inverted(
+            lesson,
+            "ours_published_student",
+            "ours, student trained as published",
+            beamkd,
+            sequences=paper.sequences,
+            dropout=paper.dropout,
+            dfkd_fit=paper.dfkd_fit,
+        ),
     ]
     tables = [Table("Terms of the published generator's loss", losses), Table("Parts of our recipe", parts)]
     for name, recipe in {"paper": paper, "beamkd": beamkd}.items():

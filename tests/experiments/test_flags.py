@@ -12,6 +12,8 @@ BAD = {
     "seeds": ["--seeds", "0"],
     "seed": ["--seed", "-1"],
     "drives": ["--drives", "0"],
+    "dropout": ["--dropout", "1"],
+    "generators": ["--generators", "0"],
     "resident": ["--resident", "-1"],
     "devices": ["--devices", "1000"],
     "batch-devices": ["--batch-devices", "2"],
