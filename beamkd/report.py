@@ -33,6 +33,9 @@ COLUMNS = {"top1": "Top-1", "top5": "Top-5", "dba": "DBA", "power_ratio": "Power
 BEARINGS = (-65.1, 64.5)
 """Degrees from broadside that the 216 rays of a scan cover, from edge to edge."""
 
+NEAREST = 0.1
+"""Metres below which a figure shows a range as none: generated objects fade at their sides."""
+
 FRAME_SECONDS = 0.111
 """Time from frame to frame in DeepSense 6G."""
 
@@ -284,7 +287,7 @@ def _draw_sequences(real: np.ndarray, generated: np.ndarray, source: str) -> plt
         for column in range(count):
             axes, scans = panels[row, column], sequences[column]
             extent = (0.5, len(scans) + 0.5, *BEARINGS)
-            shown = np.ma.masked_equal(scans.T, 0)
+            shown = np.ma.masked_less(scans.T, NEAREST)
             style = {"vmin": 0, "vmax": far, "cmap": "viridis_r", "interpolation": "nearest"}
             image = axes.imshow(shown, aspect="auto", origin="lower", extent=extent, **style)
             axes.set_title(f"{name}, {column + 1}", fontsize=9)
