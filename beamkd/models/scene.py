@@ -41,15 +41,16 @@ class SceneGenerator(nn.Module):
         return self._draw(traits.reshape(-1, self.objects, TRAITS))
 
     def _draw(self, traits: Array) -> Array:
-        """Scans [B, L, R] of objects with `traits` [B, objects, 7]; where several are seen, of the farthest."""
+        """Scans [B, L, R] of objects with `traits` [B, objects, 7]; where several are seen, of the farthest.
+
+        Inside, arrays of objects are [B, objects, 1], then [B, objects, L] and [B, objects, L, R].
+        """
         bearing, speed, acceleration, width, distance, tilt, presence = jnp.moveaxis(traits, -1, 0)[..., None]
         time = jnp.arange(1.0 - self.frames, 1.0)
-        centre = (
-            self.rays * (0.5 + 0.28 * bearing) + 3 * speed * time + 0.05 * acceleration * time**2
-        )  # [B, objects, L]
+        centre = self.rays * (0.5 + 0.28 * bearing) + 3 * speed * time + 0.05 * acceleration * time**2
         first = jnp.arange(self.objects)[:, None] == 0  # is mostly there before training; others mostly are not
         there = nn.sigmoid(4 * presence + jnp.where(first, 4.0, -2.0))[..., None]
-        offset = jnp.arange(self.rays) - centre[..., None]  # [B, objects, L, R]
+        offset = jnp.arange(self.rays) - centre[..., None]
         inside = nn.sigmoid((8 * jnp.exp(0.4 * width[..., None]) - jnp.abs(offset)) / EDGE)
         ranges = nn.relu(jnp.exp(0.3 * distance[..., None]) + 0.01 * tilt[..., None] * offset)
         return (ranges * inside * there).max(1)
