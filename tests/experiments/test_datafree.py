@@ -111,19 +111,6 @@ def test_a_loaded_teacher_is_inverted_and_not_trained(run, tiny, published, tmp_
     assert not any(entry["phase"] == "teacher" for entry in lines(tmp_path / "run"))
 
 
-def test_a_simulated_folder_gives_the_same_results_as_the_simulator(run, finished, tiny, tmp_path):
-    import jax
-
-    from beamkd.data import write_deepsense
-    from beamkd.sim import Street, simulate
-
-    write_deepsense(simulate(jax.random.key(0), Street(), 8), tmp_path / "street", 8)
-    flags = ["--source", "deepsense", "--data-dir", tmp_path / "street", *tiny, "--out", tmp_path / "run"]
-    status, _, errors = run(*flags)
-    assert status == 0, errors
-    assert results(tmp_path / "run")["methods"] == results(finished)["methods"]
-
-
 def test_resume_restores_log_lines_that_a_kill_came_before(run, finished, tiny, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "shortened")
     text = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)

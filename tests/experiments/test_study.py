@@ -13,8 +13,6 @@ from experiments.run import Run
 from experiments.study import CLAIMS, GRIDS, Lesson, Study, run
 from experiments.world import open_world
 
-pytestmark = pytest.mark.xdist_group("study")
-
 ROOT = Path(__file__).parents[2]
 SMALL = {"sequences": 96, "held-out": 32, "generator-fit.epochs": 4, "dfkd-fit.epochs": 2}
 TINY = [
@@ -32,12 +30,11 @@ MAIN = {"teacher", "scratch", "kd", "dfkd_paper", "dfkd_beamkd", "noise", "spars
 
 @pytest.fixture(scope="module")
 def study(environment):
-    """study(out, *flags, devices=2) runs a tiny study: its results."""
+    """study(out, *flags) runs a tiny study: its results."""
 
-    def run(out, *flags, devices=2):
+    def run(out, *flags):
         command = [sys.executable, "-m", "experiments.study", *TINY, "--out", str(out), *flags]
-        variables = {**environment, "JAX_NUM_CPU_DEVICES": str(devices)}
-        done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=400)
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
         assert done.returncode == 0, done.stderr
         return json.loads((out / "results.json").read_text())
 
@@ -67,13 +64,6 @@ def test_main_grid_leaves_all_methods_claims_and_a_report(main_grid):
     assert {claim["claim"] for claim in found["claims"]} == {"a", "d", "ours"}
     for name in ("report.md", "report.tex", "accuracy.png", "differences.png"):
         assert (folder / name).stat().st_size > 100
-
-
-def test_the_same_seeds_on_one_device_give_the_same_table(main_grid, study, tmp_path):
-    found = study(tmp_path / "one", devices=1)["methods"]
-    for name, method in main_grid[1]["methods"].items():
-        for metric in ("top1", "top5", "power_ratio"):
-            np.testing.assert_allclose(found[name][metric], method[metric], atol=1e-4, err_msg=f"{name} {metric}")
 
 
 @pytest.fixture(scope="module")
