@@ -10,7 +10,8 @@ import pytest
 
 from experiments.flags import main
 from experiments.run import Run
-from experiments.study import CLAIMS, GRIDS, Lesson, Study, run
+from experiments.study import CLAIMS, Study, run
+from experiments.study_grids import GRIDS, Lesson
 from experiments.world import open_world
 
 ROOT = Path(__file__).parents[2]
