@@ -113,6 +113,10 @@ class Batch:
     power: Array
     mask: Array
 
+    def window(self, first: int, frames: int) -> "Batch":
+        """The same with the sensors' `frames` frames from `first` on alone."""
+        return self.replace(sensors={name: seen[:, first : first + frames] for name, seen in self.sensors.items()})
+
 
 @struct.dataclass
 class Output:

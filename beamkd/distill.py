@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from beamkd.base import Array, Batch, Forward, InputError, Rows
 from beamkd.losses import Loss, combine, cross_entropy, kl, masked_mean
@@ -31,6 +32,40 @@ def answers(teacher: Forward, params: Any, data: Any, count: int, take: Callable
     batches = in_batches(all_rows(count), EVALUATION_BATCH)
     logits = jax.lax.map(lambda rows: teacher(params, take(data, rows), None).logits, batches)
     return logits.reshape(-1, *logits.shape[2:])[:count]
+
+
+def answers_in_hindsight(
+    teacher: Forward, params: Any, data: Any, count: int, take: Callable[[Any, Rows], Batch], observed: int, ahead: int
+) -> Array:
+    """The teacher's logits on sequences that go on, where it is asked again of slots ahead once they are nearer.
+
+    The student is to see the first L frames. A slot k ahead of them is predicted from the L frames that begin 1 ... k
+    later, too, at last as the current one. Its logits are the mean of all these, in which errors of single answers cancel.
+
+    Args:
+      teacher: the network.
+      params: its weights.
+      data: what `take` takes, of `count` rows.
+      count: N.
+      take: take(data, rows) -> batch with sensors [B, L + `ahead`, ...].
+      observed: L.
+      ahead: frames that sequences go on for, at most J. With 0 these are the `answers`.
+
+    Returns:
+      [N, S, M].
+    """
+
+    def ask(first):
+        return answers(teacher, params, data, count, lambda data, rows: take(data, rows).window(first, observed))
+
+    asked = [ask(first) for first in range(ahead + 1)]
+
+    def pooled(step):
+        latest = max(0, step - observed + 1)
+        return sum(asked[first][:, step - first] for first in range(latest + 1)) / (latest + 1)
+
+    known = observed + ahead
+    return asked[0].at[:, :known].set(jnp.stack([pooled(step) for step in range(known)], axis=1))
 
 
 def distillation_task(

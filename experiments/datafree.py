@@ -106,7 +106,7 @@ def run(config: DataFree) -> None:
     with folder.phase("evaluation"):
         methods, beams = evaluate_nets(folder, world, nets)
         zero_shot = {} if teacher.fit else {"zero_shot": _on_all_windows(folder, world, teacher)}
-        _keep_for_figures(folder, world, beams, fetch(generated.sensors["lidar"][0, :SHOWN]))
+        _keep_for_figures(folder, world, beams, fetch(generated.sensors["lidar"][0, :SHOWN, : world.scans[1]]))
     _, frames, rays = world.scans
     generator = GENERATORS[config.generator](frames=frames, rays=rays)
     models = {"teacher": cost(world, teacher.module), "student": cost(world, student.module)}

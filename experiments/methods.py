@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from beamkd.base import Array, Batch, InputError, Metadata, Rows, Windows
 from beamkd.data import lidar_batch, lidar_input, on_host, select
-from beamkd.distill import answers, distillation_task, held_out
+from beamkd.distill import answers, answers_in_hindsight, distillation_task, held_out
 from beamkd.inversion import generate, inversion_task, layer_moments, merge_moments
 from beamkd.losses import Loss, kl
 from beamkd.models import CnnGruTeacher, Generator, GruTeacher, SceneGenerator, load_published, network
@@ -59,7 +59,7 @@ def generate_sequences(
 ) -> Batch:
     """Sequences of each seed's generators, in random order, [members, N, ...]; here the world gives keys and shapes.
 
-    Generators whose loss has no term are not trained.
+    Generators whose loss has no term are not trained. For hindsight, sequences have J frames more than are observed.
     """
     _, frames, rays = world.scans
     generator = GENERATORS[recipe.generator](frames=frames, rays=rays)
@@ -72,11 +72,12 @@ def generate_sequences(
         params = run.train(phase, task, fit_keys.reshape(-1), params, data, 0, rows).params
     params = jax.tree.map(lambda leaf: leaf.reshape(*keys.shape[::2], *leaf.shape[1:]), params)
     count = recipe.sequences + recipe.held_out
+    painter = generator.clone(ahead=world.future) if recipe.hindsight else generator
 
     def make(keys, params, order):
         share = -(-count // recipe.generators)
-        scans = jax.lax.map(lambda own: generate(own[0], generator, own[1], share), (keys, params))
-        return lidar_batch(jax.random.permutation(order, scans.reshape(-1, frames, rays))[:count])
+        scans = jax.lax.map(lambda own: generate(own[0], painter, own[1], share), (keys, params))
+        return lidar_batch(jax.random.permutation(order, jnp.concatenate(scans))[:count])
 
     with run.phase("generation"):
         return run.map(make, (0, 0, 0))(noise_keys, params, world.draws("order"))
@@ -94,33 +95,40 @@ def distill_on_sequences(
 ) -> Net:
     """The student trained on its teacher's answers on `sequences` alone; here the world gives keys and nothing else.
 
-    The sequences that the recipe holds out choose the epoch. With `validation`, [members, N, ...], these windows do:
-    the published way, and not data-free where they are real.
+    Where sequences are longer than what networks observe, the teacher answers in hindsight. The sequences that the
+    recipe holds out choose the epoch. With `validation`, [members, N, ...], these windows do: the published way, and
+    not data-free where they are real.
     """
-    count = recipe.sequences + recipe.held_out
-    train, val = held_out(count, recipe.held_out)
+    _, observed, _ = world.scans
+
+    def teach(params, batch):
+        ahead = batch.sensors["lidar"].shape[1] - observed
+        targets = answers_in_hindsight(teacher.forward, params, batch, len(batch.mask), select, observed, ahead)
+        return batch.window(0, observed), targets
+
+    teach_all = run.map(teach, (0, 0))
+    train, val = held_out(recipe.sequences + recipe.held_out, recipe.held_out)
+    examples = teach_all(teacher.params, sequences)
     if validation is not None:
-        train, val, sequences, count = _append(train, sequences, validation)
-
-    def teach(params, examples):
-        return answers(teacher.forward, params, examples, count, select)
-
-    targets = run.map(teach, (0, 0))(teacher.params, sequences)
+        train, val, examples = _append(train, examples, teach_all(teacher.params, validation))
     learner = network(student.module.clone(dropout=recipe.dropout), lidar_input)
     task = distillation_task(learner, select, recipe.dfkd_fit, recipe.loss)
-    keys = world.draws("dfkd")
-    return student.trained(run.train(phase, task, keys, student.params, (sequences, targets), 0, train, val))
+    return student.trained(run.train(phase, task, world.draws("dfkd"), student.params, examples, 0, train, val))
 
 
-def _append(train: Rows, sequences: Batch, validation: Batch) -> tuple[Rows, Rows, Batch, int]:
-    """Rows to train on and to validate by, of each member, in sequences with validation windows behind them."""
-    members, first = sequences.mask.shape
-    count = first + validation.mask.shape[1]
-    powerless = validation.replace(power=validation.power[..., :0])  # generated windows have no powers
-    joined = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), sequences, powerless)
+Examples = tuple[Batch, Array]
+"""Windows and a teacher's answers on them, [members, N, ...]."""
+
+
+def _append(train: Rows, examples: Examples, validation: Examples) -> tuple[Rows, Rows, Examples]:
+    """Rows to train on and to validate by, of each member, in examples with those for validation behind them."""
+    mask = validation[0].mask
+    members, first = examples[0].mask.shape
+    powerless = validation[0].replace(power=validation[0].power[..., :0])  # generated windows have no powers
+    joined = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), examples, (powerless, validation[1]))
     train = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (members, *leaf.shape)), train)
-    val = Rows(jnp.broadcast_to(jnp.arange(first, count), validation.mask.shape), validation.mask)
-    return train, val, joined, count
+    val = Rows(jnp.broadcast_to(jnp.arange(first, first + mask.shape[1]), mask.shape), mask)
+    return train, val, joined
 
 
 def _with_answers(run: Run, world: World, teacher: Net) -> tuple[Windows, Array] | Stream:

@@ -26,6 +26,8 @@ class Recipe:
     """Generated sequences that the data-free student trains on."""
     held_out: int = 1000
     """Generated sequences that choose its epoch."""
+    hindsight: bool = False
+    """Let scenes go on, and average what the teacher says of a slot ahead with what it says of it later."""
     student_loss: Literal["kl", "mse"] = "kl"
     """What the data-free student learns by: softened beams, or the logits themselves."""
     temperature: float = 2.0
@@ -40,6 +42,8 @@ class Recipe:
             raise InputError(f"--temperature: expected more than 0, found {self.temperature}")
         if not 0 <= self.dropout < 1:
             raise InputError(f"--dropout: expected 0 or more and less than 1, found {self.dropout}")
+        if self.hindsight and self.generator != "scene":
+            raise InputError(f"--hindsight: expected it with --generator scene only, found {self.generator}")
         expect_at_least(self, generators=1, sequences=1, held_out=1)
 
     @property
@@ -55,6 +59,7 @@ BEAMKD = Recipe(
     generator="scene",
     generator_loss=GeneratorLoss(metadata=0.0, layers=1.0),
     sequences=20000,
+    hindsight=True,
     dropout=0.0,
     dfkd_fit=FitConfig(epochs=60, patience=0, learning_rate=3e-3),
 )

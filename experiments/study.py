@@ -42,6 +42,7 @@ CLAIMS = [
     ),
     Claim("ours", "Our recipe's student beats its teacher.", "dfkd_beamkd", "teacher"),
     Claim("ours", "Our recipe beats the published one.", "dfkd_beamkd", "dfkd_paper"),
+    Claim("ours", "Hindsight makes our student better.", "dfkd_beamkd", "ours_no_hindsight"),
     *(
         Claim("ours", f"Our generator beats {what}.", "dfkd_beamkd", control)
         for control, what in {

@@ -155,9 +155,9 @@ def _main_grid(lesson: Lesson) -> list[Table]:
         *lesson.both_recipes(),
     ]
     made = {
-        "noise": ("uniform noise", functools.partial(_noise, lesson, controls.uniform_noise)),
-        "sparse_noise": ("sparse noise", functools.partial(_noise, lesson, controls.sparse_noise)),
-        "blobs": ("moving blobs", functools.partial(_noise, lesson, controls.moving_blobs)),
+        "noise": ("uniform noise", functools.partial(_made_up, lesson, controls.uniform_noise, goes_on=False)),
+        "sparse_noise": ("sparse noise", functools.partial(_made_up, lesson, controls.sparse_noise, goes_on=False)),
+        "blobs": ("moving blobs", functools.partial(_made_up, lesson, controls.moving_blobs)),
         "street": ("another simulated street", functools.partial(_street, lesson)),
     }
     for name, (label, make) in made.items():
@@ -181,7 +181,15 @@ def _generator_grid(lesson: Lesson) -> list[Table]:
     ]
     parts = [
         lesson.recipe_row("beamkd", "ours"),
-        _inverted(lesson, "ours_dense", "ours, dense layers for the scene", beamkd, generator="dense"),
+        _inverted(lesson, "ours_no_hindsight", "ours, without hindsight", beamkd, hindsight=False),
+        _inverted(
+            lesson,
+            "ours_dense",
+            "ours, dense layers for the scene, without hindsight",
+            beamkd,
+            generator="dense",
+            hindsight=False,
+        ),
         _inverted(
             lesson, "ours_metadata", "ours, published metadata loss", beamkd, generator_loss=paper.generator_loss
         ),
@@ -307,9 +315,16 @@ def _by_size(lesson: Lesson) -> Table:
     return Table("Size of the student, our recipe", rows, "student weights", weights)
 
 
-def _noise(lesson: Lesson, make: Callable[..., jax.Array]) -> Batch:
-    recipe, (_, frames, rays) = lesson.config.beamkd, lesson.world.scans
-    count = recipe.sequences + recipe.held_out
+def _frames(lesson: Lesson) -> int:
+    """Frames of a sequence of our recipe."""
+    _, observed, _ = lesson.world.scans
+    return observed + lesson.world.future * lesson.config.beamkd.hindsight
+
+
+def _made_up(lesson: Lesson, make: Callable[..., jax.Array], goes_on: bool = True) -> Batch:
+    """Sequences of a control; those in which frames have to do with one another go on for hindsight, as ours do."""
+    recipe, (_, observed, rays) = lesson.config.beamkd, lesson.world.scans
+    count, frames = recipe.sequences + recipe.held_out, _frames(lesson) if goes_on else observed
     return lesson.run.map(lambda key: lidar_batch(make(key, count, frames, rays)), (0,))(lesson.world.draws("control"))
 
 
@@ -317,7 +332,7 @@ def _street(lesson: Lesson) -> Batch:
     """Scans of drives that are in no split, without their beams; each seed takes its own windows of these."""
     recipe, config = lesson.config.beamkd, lesson.config
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
-    windows = make_windows(simulate(key, config.street, STREET_DRIVES))
+    windows = make_windows(simulate(key, config.street, STREET_DRIVES), observed=_frames(lesson))
     count = recipe.sequences + recipe.held_out
 
     def draw(key, windows):

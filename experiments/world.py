@@ -80,6 +80,11 @@ class World:
         return 1, self.windows.observed.shape[1], self.windows.frames.sensors["lidar"].shape[-1]
 
     @property
+    def future(self) -> int:
+        """J."""
+        return self.windows.predicted.shape[1] - 1
+
+    @property
     def beams(self) -> int:
         """M."""
         return self.windows.frames.power.shape[-1]
@@ -144,7 +149,7 @@ def evaluate_nets(run: Run, world: World, nets: dict[str, Net]) -> tuple[dict[st
 
 def cost(world: World, module: nn.Module) -> dict[str, float]:
     """Weights of a network of scans, and the operations that one window takes."""
-    return cost_of(module, world.scans, future=world.windows.predicted.shape[1] - 1)
+    return cost_of(module, world.scans, future=world.future)
 
 
 def cost_of(module: nn.Module, shape: tuple[int, ...], **options: Any) -> dict[str, float]:

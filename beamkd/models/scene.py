@@ -1,6 +1,7 @@
 """A generator that draws objects moving over the rays of a scan."""
 
 import chex
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -14,14 +15,14 @@ GAIN = 3.0
 """Times what the layers say, which is about 0.3 before training: so they soon can say more than the noise alone."""
 
 EDGE = 1.0
-"""Rays over which an object fades at its sides; a hard edge would have no gradient."""
+"""Rays over which an object's side has a gradient."""
 
 
 class SceneGenerator(nn.Module):
     """Noise to the traits of a few objects, and these to scans.
 
     That things are of one piece and move steadily is built in; where they are, how fast, how wide and how far is
-    learned.
+    learned. So a scene can go on: with `ahead`, that many frames more of the same scenes are drawn.
     """
 
     noise: int = 64
@@ -29,10 +30,11 @@ class SceneGenerator(nn.Module):
     objects: int = 2
     frames: int = OBSERVED
     rays: int = 216
+    ahead: int = 0
 
     @nn.compact
     def __call__(self, noise: Array) -> Array:
-        """Map standard normal noise [B, `noise`] to scans [B, `frames`, `rays`], ranges in units of 10 m."""
+        """Map standard normal noise [B, `noise`] to scans [B, `frames` + `ahead`, `rays`], ranges in units of 10 m."""
         chex.assert_rank(noise, 2)
         hidden = nn.relu(Linear(self.hidden)(noise))
         hidden = nn.relu(Linear(self.hidden)(hidden))
@@ -46,11 +48,17 @@ class SceneGenerator(nn.Module):
         Inside, arrays of objects are [B, objects, 1], then [B, objects, L] and [B, objects, L, R].
         """
         bearing, speed, acceleration, width, distance, tilt, presence = jnp.moveaxis(traits, -1, 0)[..., None]
-        time = jnp.arange(1.0 - self.frames, 1.0)
+        time = jnp.arange(1.0 - self.frames, 1.0 + self.ahead)
         centre = self.rays * (0.5 + 0.28 * bearing) + 3 * speed * time + 0.05 * acceleration * time**2
         first = jnp.arange(self.objects)[:, None] == 0  # is mostly there before training; others mostly are not
         there = nn.sigmoid(4 * presence + jnp.where(first, 4.0, -2.0))[..., None]
         offset = jnp.arange(self.rays) - centre[..., None]
-        inside = nn.sigmoid((8 * jnp.exp(0.4 * width[..., None]) - jnp.abs(offset)) / EDGE)
+        inside = _step((8 * jnp.exp(0.4 * width[..., None]) - jnp.abs(offset)) / EDGE)
         ranges = nn.relu(jnp.exp(0.3 * distance[..., None]) + 0.01 * tilt[..., None] * offset)
         return (ranges * inside * there).max(1)
+
+
+def _step(values: Array) -> Array:
+    """1 where `values` are positive, else 0, with the gradient of a sigmoid (Bengio et al., arXiv 1308.3432)."""
+    soft = nn.sigmoid(values)
+    return soft + jax.lax.stop_gradient((values > 0) - soft)
