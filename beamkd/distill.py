@@ -40,7 +40,7 @@ def answers_in_hindsight(
     """The teacher's logits on sequences that go on, where it is asked again of slots ahead once they are nearer.
 
     The student is to see the first L frames. A slot k ahead of them is predicted from the L frames that begin 1 ... k
-    later, too, at last as the current one. Its logits are the mean of all these, in which errors of single answers cancel.
+    later, too, at last as the current one. Its logits are the mean of all these: errors of single answers cancel.
 
     Args:
       teacher: the network.

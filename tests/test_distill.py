@@ -9,7 +9,7 @@ from scipy.special import log_softmax, softmax
 import beamkd.distill
 from beamkd.base import InputError, Output, Rows
 from beamkd.data.windows import lidar_batch, lidar_input, select
-from beamkd.distill import answers, distill, distillation_task, held_out
+from beamkd.distill import answers, answers_in_hindsight, distill, distillation_task, held_out
 from beamkd.losses import kl, mse
 from beamkd.models import GruTeacher, network
 from beamkd.training import FitConfig, all_rows, fit, supervised_task
@@ -57,6 +57,29 @@ def test_answers_are_the_teachers_logits_on_every_row(examples, teacher, monkeyp
     found = jax.jit(lambda params: answers(teacher[0], params, examples, COUNT, select))(teacher[1])
     assert found.shape == (COUNT, FRAMES + FUTURE, BEAMS)
     np.testing.assert_allclose(found, teacher[0](teacher[1], examples).logits, rtol=1e-5, atol=1e-6)
+
+
+def recurrent(params, batch, key=None):
+    """Logits that tell steps and windows apart: sums of the frames so far, times the number of the step."""
+    scans = jnp.pad(lidar_input(batch), ((0, 0), (0, FUTURE), (0, 0)))
+    logits = jnp.cumsum(scans, axis=1) * jnp.arange(1, scans.shape[1] + 1)[:, None] @ params
+    return Output(logits=logits, features=scans[:, -1])
+
+
+def test_in_hindsight_a_slot_ahead_is_the_mean_of_all_windows_that_predict_it():
+    frames = np.random.default_rng(4).random((7, FRAMES + 1, RAYS)).astype(np.float32)
+    params = matrix(5)
+
+    @jax.jit
+    def ask(frames):
+        batch = lidar_batch(frames, FUTURE)
+        return answers_in_hindsight(recurrent, params, batch, len(frames), select, FRAMES, frames.shape[1] - FRAMES)
+
+    now, later = (frames[:, first : first + FRAMES] for first in (0, 1))
+    expected = np.stack([now[:, 0], 2 * now.sum(1), (3 * now.sum(1) + 2 * later.sum(1)) / 2], axis=1) @ params
+    np.testing.assert_allclose(ask(frames), expected, rtol=1e-5, atol=1e-6)
+    plain = jax.jit(lambda frames: answers(recurrent, params, lidar_batch(frames, FUTURE), 7, select))
+    np.testing.assert_array_equal(ask(now), plain(now))
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0])

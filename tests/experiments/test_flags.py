@@ -14,6 +14,7 @@ BAD = {
     "drives": ["--drives", "0"],
     "dropout": ["--dropout", "1"],
     "generators": ["--generators", "0"],
+    "hindsight": ["--hindsight", "--generator", "dense"],
     "resident": ["--resident", "-1"],
     "devices": ["--devices", "1000"],
     "batch-devices": ["--batch-devices", "2"],

@@ -32,12 +32,12 @@ def test_shapes_and_ranges_and_noise_of_one_example_is_refused():
         module.apply(params, jnp.zeros(16))
 
 
-def test_a_resting_object_stands_in_the_middle_ten_metres_away_for_16_rays():
+def test_a_resting_object_stands_in_the_middle_ten_metres_away_with_edges_less_than_8_rays_from_there():
     scans = np.asarray(drawn(SceneGenerator(), [[traits(presence=10.0), ABSENT]]))[0]
-    np.testing.assert_allclose(scans, np.tile(scans[:1], (8, 1)))
-    np.testing.assert_allclose(scans[0, 108], 1, atol=1e-3)
-    np.testing.assert_array_equal(np.flatnonzero(scans[0] >= 0.49), np.arange(100, 117))
-    assert scans[0, :90].max() < 1e-3 and scans[0, 126:].max() < 1e-3
+    expected = np.zeros(216)
+    expected[101:116] = 1
+    np.testing.assert_allclose(scans, np.tile(expected, (8, 1)), atol=1e-3)
+    assert not scans[:, expected == 0].any()
 
 
 def test_speed_is_three_rays_a_frame_and_ends_at_the_bearing():
@@ -46,10 +46,34 @@ def test_speed_is_three_rays_a_frame_and_ends_at_the_bearing():
     np.testing.assert_allclose(middle, 108 - 6 * np.arange(7, -1, -1), atol=1e-3)
 
 
+def test_a_scene_goes_on_as_it_began():
+    moving = [[traits(speed=2.0, acceleration=1.0, presence=10.0), traits(bearing=0.5, presence=10.0)]]
+    whole = np.asarray(drawn(SceneGenerator(ahead=3), moving))[0]
+    assert whole.shape == (11, 216)
+    np.testing.assert_allclose(whole[:8], np.asarray(drawn(SceneGenerator(), moving))[0], atol=1e-6)
+    alone = np.asarray(drawn(SceneGenerator(ahead=3), [[moving[0][0], ABSENT]]))[0, 8:]
+    middle = (alone * np.arange(216)).sum(1) / alone.sum(1)
+    after = np.arange(1, 4)
+    np.testing.assert_allclose(middle, 108 + 6 * after + 0.05 * after**2, atol=0.5)  # whole rays
+
+
 def test_of_two_objects_on_a_ray_the_farther_one_is_drawn():
     near, far = traits(distance=-1.0, presence=10.0), traits(distance=1.0, presence=20.0)
     scans = np.asarray(drawn(SceneGenerator(), [[near, far]]))[0]
     np.testing.assert_allclose(scans[:, 108], np.exp(0.3), rtol=1e-3)
+
+
+def test_an_edge_has_the_gradient_of_a_sigmoid_of_its_distance_in_rays():
+    def seen(width, ray):
+        there = traits(presence=30.0)
+        there[3] = width
+        return drawn(SceneGenerator(), [[there, ABSENT]])[0, 0, ray]
+
+    for ray, offset in {108: 0, 112: 4, 118: 10}.items():
+        value = 1 / (1 + np.exp(-(8 - offset)))
+        found = jax.grad(seen)(0.0, ray)
+        share = 1 if offset < 8 else 0.5  # where nothing is seen, both objects have a say
+        np.testing.assert_allclose(found, share * value * (1 - value) * 8 * 0.4, rtol=1e-4)
 
 
 def test_gradients_reach_every_trait_and_are_finite():
