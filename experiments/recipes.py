@@ -15,7 +15,7 @@ class Recipe:
     """Settings of data-free distillation."""
 
     generator: Literal["dense", "scene"] = "dense"
-    """What turns noise into scans: two dense layers, or objects that move over the rays."""
+    """What turns noise into scans: two dense layers, or objects that go along a road."""
     generators: int = 1
     """Generators for each teacher, of different seeds, whose sequences are pooled."""
     generator_loss: GeneratorLoss = GeneratorLoss()

@@ -1,5 +1,7 @@
 """A generator that draws objects moving over the rays of a scan."""
 
+import math
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -8,8 +10,8 @@ from flax import linen as nn
 from beamkd.base import OBSERVED, Array
 from beamkd.models.layers import Linear
 
-TRAITS = 7
-"""Of an object: bearing, speed, acceleration, width, range, tilt, presence; each about standard normal at first."""
+TRAITS = 6
+"""Of an object: bearing, speed, width, range, tilt, presence; each about standard normal at first."""
 
 GAIN = 3.0
 """Times what the layers say, which is about 0.3 before training: so they soon can say more than the noise alone."""
@@ -17,19 +19,24 @@ GAIN = 3.0
 EDGE = 1.0
 """Rays over which an object's side has a gradient."""
 
+NEAREST = 0.1
+"""In units of 10 m: nothing comes nearer."""
+
 
 class SceneGenerator(nn.Module):
-    """Noise to the traits of a few objects, and these to scans.
+    """Noise to the traits of objects, and these to scans.
 
-    That things are of one piece and move steadily is built in; where they are, how fast, how wide and how far is
-    learned. So a scene can go on: with `ahead`, that many frames more of the same scenes are drawn.
+    That things are of one piece and go straight and steadily along a road is built in, and that a station at its side
+    sees them by bearing; where they are, how fast, how wide and how far is learned. So a scene can go on: with `ahead`,
+    that many frames more of it are drawn.
     """
 
     noise: int = 64
     hidden: int = 128
-    objects: int = 2
+    objects: int = 1
     frames: int = OBSERVED
     rays: int = 216
+    spacing: float = math.radians(0.6)
     ahead: int = 0
 
     @nn.compact
@@ -43,18 +50,23 @@ class SceneGenerator(nn.Module):
         return self._draw(traits.reshape(-1, self.objects, TRAITS))
 
     def _draw(self, traits: Array) -> Array:
-        """Scans [B, L, R] of objects with `traits` [B, objects, 7]; where several are seen, of the farthest.
+        """Scans [B, L, R] of objects with `traits` [B, objects, 6]; where several are seen, of the farthest.
 
-        Inside, arrays of objects are [B, objects, 1], then [B, objects, L] and [B, objects, L, R].
+        Bearing, width, range and tilt are those in the current frame. Broadside is across the road. Inside, arrays of
+        objects are [B, objects, 1], then [B, objects, L] and [B, objects, L, R].
         """
-        bearing, speed, acceleration, width, distance, tilt, presence = jnp.moveaxis(traits, -1, 0)[..., None]
+        bearing, speed, width, distance, tilt, presence = jnp.moveaxis(traits, -1, 0)[..., None]
+        angle, now = self.spacing * self.rays * 0.28 * bearing, jnp.exp(0.3 * distance)
         time = jnp.arange(1.0 - self.frames, 1.0 + self.ahead)
-        centre = self.rays * (0.5 + 0.28 * bearing) + 3 * speed * time + 0.05 * acceleration * time**2
+        across, along = now * jnp.cos(angle), now * jnp.sin(angle) + 3 * self.spacing * speed * time
+        away = jnp.sqrt(across**2 + along**2 + NEAREST**2)
         first = jnp.arange(self.objects)[:, None] == 0  # is mostly there before training; others mostly are not
         there = nn.sigmoid(4 * presence + jnp.where(first, 4.0, -2.0))[..., None]
+        centre = 0.5 * self.rays + jnp.arctan2(along, across) / self.spacing
         offset = jnp.arange(self.rays) - centre[..., None]
-        inside = _step((8 * jnp.exp(0.4 * width[..., None]) - jnp.abs(offset)) / EDGE)
-        ranges = nn.relu(jnp.exp(0.3 * distance[..., None]) + 0.01 * tilt[..., None] * offset)
+        half = 8 * jnp.exp(0.4 * width) * now / away
+        inside = _step((half[..., None] - jnp.abs(offset)) / EDGE)
+        ranges = nn.relu(away[..., None] + 0.01 * tilt[..., None] * offset)
         return (ranges * inside * there).max(1)
 
 
