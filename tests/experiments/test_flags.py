@@ -17,7 +17,7 @@ BAD = {
     "hindsight": ["--hindsight", "--generator", "dense"],
     "resident": ["--resident", "-1"],
     "devices": ["--devices", "1000"],
-    "batch-devices": ["--batch-devices", "2"],
+    "batch-devices": ["--batch-devices", "1000"],
     "batch-devices of none": ["--batch-devices", "0"],
     "coordinator": ["--coordinator", "host", "--num-processes", "2", "--process-id", "0"],
     "coordinator's port": ["--coordinator", "host:70000", "--num-processes", "2", "--process-id", "0"],
