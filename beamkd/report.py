@@ -34,7 +34,7 @@ BEARINGS = (-65.1, 64.5)
 """Degrees from broadside that the 216 rays of a scan cover, from edge to edge."""
 
 NEAREST = 0.1
-"""Metres below which a figure shows a range as none: generated objects may be hardly there."""
+"""Metres below which a figure shows a range as none: generated objects fade at their sides."""
 
 FRAME_SECONDS = 0.111
 """Time from frame to frame in DeepSense 6G."""

@@ -58,6 +58,7 @@ PAPER = Recipe()
 BEAMKD = Recipe(
     generator="scene",
     generator_loss=GeneratorLoss(metadata=0.0, layers=1.0),
+    generator_fit=dataclasses.replace(STEPS, learning_rate=3e-4),
     sequences=20000,
     hindsight=True,
     dropout=0.0,

@@ -3,7 +3,6 @@
 import math
 
 import chex
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -17,7 +16,7 @@ GAIN = 3.0
 """Times what the layers say, which is about 0.3 before training: so they soon can say more than the noise alone."""
 
 EDGE = 1.0
-"""Rays over which an object's side has a gradient."""
+"""Rays over which an object fades at its sides; a hard edge would have no gradient."""
 
 NEAREST = 0.1
 """In units of 10 m: nothing comes nearer."""
@@ -65,12 +64,6 @@ class SceneGenerator(nn.Module):
         centre = 0.5 * self.rays + jnp.arctan2(along, across) / self.spacing
         offset = jnp.arange(self.rays) - centre[..., None]
         half = 8 * jnp.exp(0.4 * width) * now / away
-        inside = _step((half[..., None] - jnp.abs(offset)) / EDGE)
+        inside = nn.sigmoid((half[..., None] - jnp.abs(offset)) / EDGE)
         ranges = nn.relu(away[..., None] + 0.01 * tilt[..., None] * offset)
         return (ranges * inside * there).max(1)
-
-
-def _step(values: Array) -> Array:
-    """1 where `values` are positive, else 0, with the gradient of a sigmoid (Bengio et al., arXiv 1308.3432)."""
-    soft = nn.sigmoid(values)
-    return soft + jax.lax.stop_gradient((values > 0) - soft)

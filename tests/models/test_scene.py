@@ -32,12 +32,12 @@ def test_shapes_and_ranges_and_noise_of_one_example_is_refused():
         module.apply(params, jnp.zeros(16))
 
 
-def test_a_resting_object_stands_in_the_middle_ten_metres_away_with_edges_less_than_8_rays_from_there():
+def test_a_resting_object_stands_in_the_middle_ten_metres_away_for_16_rays():
     scans = np.asarray(drawn(SceneGenerator(objects=2), [[traits(presence=10.0), ABSENT]]))[0]
-    expected = np.zeros(216)
-    expected[101:116] = 1
-    np.testing.assert_allclose(scans, np.tile(expected, (8, 1)), atol=6e-3)  # never nearer than a metre: √(1 + 0.1²)
-    assert not scans[:, expected == 0].any()
+    np.testing.assert_allclose(scans, np.tile(scans[:1], (8, 1)))
+    np.testing.assert_allclose(scans[0, 108], 1, atol=6e-3)  # never nearer than a metre: √(1 + 0.1²)
+    np.testing.assert_array_equal(np.flatnonzero(scans[0] >= 0.48), np.arange(100, 117))
+    assert scans[0, :90].max() < 1e-3 and scans[0, 126:].max() < 1e-3
 
 
 def test_objects_go_straight_along_the_road_and_scenes_go_on():
@@ -48,21 +48,21 @@ def test_objects_go_straight_along_the_road_and_scenes_go_on():
     np.testing.assert_allclose(scans[:8], np.asarray(drawn(SceneGenerator(), moving))[0], atol=1e-6)
     bearing, now = np.deg2rad(0.6 * 0.5 * 0.28 * 216), np.exp(0.3)
     across, along = now * np.cos(bearing), now * np.sin(bearing) + 6 * np.deg2rad(0.6) * np.arange(-7, 4)
-    seen = [np.flatnonzero(scan) for scan in scans]
+    seen = [np.flatnonzero(scan > scan.max() / 2) for scan in scans]
     middle = [rays.mean() for rays in seen]
     np.testing.assert_allclose(middle, 108 + np.rad2deg(np.arctan2(along, across)) / 0.6, atol=0.5)  # whole rays
     away = np.sqrt(across**2 + along**2 + 0.1**2)
-    np.testing.assert_allclose([scan.max() for scan in scans], away, rtol=1e-5)
+    np.testing.assert_allclose([scan.max() for scan in scans], away, rtol=1e-2)
     np.testing.assert_allclose([len(rays) for rays in seen], 16 * now / away, atol=1)
 
 
 def test_of_two_objects_on_a_ray_the_farther_one_is_drawn():
     near, far = traits(distance=-1.0, presence=10.0), traits(distance=1.0, presence=20.0)
     scans = np.asarray(drawn(SceneGenerator(objects=2), [[near, far]]))[0]
-    np.testing.assert_allclose(scans[:, 108], np.sqrt(np.exp(0.6) + 0.01), rtol=1e-5)
+    np.testing.assert_allclose(scans[:, 108], np.sqrt(np.exp(0.6) + 0.01), rtol=1e-3)
 
 
-def test_an_edge_has_the_gradient_of_a_sigmoid_of_its_distance_in_rays():
+def test_an_edge_is_a_sigmoid_of_its_distance_in_rays_and_so_is_its_gradient():
     def seen(width, ray):
         there = traits(presence=30.0)
         there[2] = width
@@ -71,8 +71,9 @@ def test_an_edge_has_the_gradient_of_a_sigmoid_of_its_distance_in_rays():
     away = np.sqrt(1.01)
     for ray, offset in {108: 0, 112: 4, 118: 10}.items():
         value = 1 / (1 + np.exp(-(8 / away - offset)))
-        found = jax.grad(seen)(0.0, ray)
-        np.testing.assert_allclose(found, away * value * (1 - value) * 8 / away * 0.4, rtol=1e-4)
+        found, gradient = jax.value_and_grad(seen)(0.0, ray)
+        np.testing.assert_allclose(found, away * value, rtol=1e-4)
+        np.testing.assert_allclose(gradient, away * value * (1 - value) * 8 / away * 0.4, rtol=1e-4)
 
 
 def test_gradients_reach_every_trait_and_are_finite():
