@@ -12,6 +12,7 @@ import pickle
 import signal
 import socket
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -140,7 +141,18 @@ _KEPT = []
 
 
 def _leave(message: str) -> None:
-    """End this process with status 1, at once: an orderly end would wait for processes that are gone."""
+    """End this process with status 1, at once: an orderly end would wait for processes that are gone.
+
+    The main thread and one of the runtime's may come here together; only the first of them speaks, and is heard last.
+    """
+    _LEAVING.acquire()
     sys.stdout.flush()
-    print(message, file=sys.stderr, flush=True)
+    sys.stderr.flush()
+    shown = os.dup(2)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the runtime's threads go on writing there
+    os.write(shown, f"{message}\n".encode())
     os._exit(1)
+
+
+_LEAVING = threading.Lock()
+"""Never released."""

@@ -43,7 +43,7 @@ def test_a_process_whose_partner_is_killed_says_so_and_stops(killed, free_addres
     errors = other.communicate(timeout=100)[1]
     assert other.returncode == 1
     line = "endless: another process was lost; start all of them again with --resume"
-    assert errors.splitlines()[-1].startswith(line)
+    assert errors.splitlines()[-1].startswith(line), errors
 
 
 def test_alone_a_process_is_the_first_and_results_are_its_own():
