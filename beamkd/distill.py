@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from beamkd.base import Array, Batch, Forward, InputError, Rows
 from beamkd.losses import Loss, combine, cross_entropy, kl, masked_mean
@@ -59,13 +58,12 @@ def answers_in_hindsight(
         return answers(teacher, params, data, count, lambda data, rows: take(data, rows).window(first, observed))
 
     asked = [ask(first) for first in range(ahead + 1)]
-
-    def pooled(step):
-        latest = max(0, step - observed + 1)
-        return sum(asked[first][:, step - first] for first in range(latest + 1)) / (latest + 1)
-
-    known = observed + ahead
-    return asked[0].at[:, :known].set(jnp.stack([pooled(step) for step in range(known)], axis=1))
+    logits = asked[0]
+    for slot in range(1, ahead + 1):
+        step = observed - 1 + slot
+        said = [asked[first][:, step - first] for first in range(slot + 1)]
+        logits = logits.at[:, step].set(sum(said) / len(said))
+    return logits
 
 
 def distillation_task(

@@ -103,11 +103,11 @@ def run(config: DataFree) -> None:
         "kd": distill_on_windows(folder, world, teacher, student, config.kd_fit, config.alpha, soft),
         "dfkd": distill_on_sequences(folder, world, teacher, student, generated, config),
     }
+    _, frames, rays = world.scans
     with folder.phase("evaluation"):
         methods, beams = evaluate_nets(folder, world, nets)
         zero_shot = {} if teacher.fit else {"zero_shot": _on_all_windows(folder, world, teacher)}
-        _keep_for_figures(folder, world, beams, fetch(generated.sensors["lidar"][0, :SHOWN, : world.scans[1]]))
-    _, frames, rays = world.scans
+        _keep_for_figures(folder, world, beams, fetch(generated.sensors["lidar"][0, :SHOWN, :frames]))
     generator = GENERATORS[config.generator](frames=frames, rays=rays)
     models = {"teacher": cost(world, teacher.module), "student": cost(world, student.module)}
     models["generator"] = cost_of(generator, (1, generator.noise))

@@ -35,8 +35,8 @@ def test_shapes_and_ranges_and_noise_of_one_example_is_refused():
 def test_a_resting_object_stands_in_the_middle_ten_metres_away_for_16_rays():
     scans = np.asarray(drawn(SceneGenerator(objects=2), [[traits(presence=10.0), ABSENT]]))[0]
     np.testing.assert_allclose(scans, np.tile(scans[:1], (8, 1)))
-    np.testing.assert_allclose(scans[0, 108], 1, atol=6e-3)  # never nearer than a metre: √(1 + 0.1²)
-    np.testing.assert_array_equal(np.flatnonzero(scans[0] >= 0.48), np.arange(100, 117))
+    np.testing.assert_allclose(scans[0, 108], np.sqrt(1.01), atol=1e-3)  # never nearer than a metre: √(1 + 0.1²)
+    np.testing.assert_array_equal(np.flatnonzero(scans[0] >= 0.49), np.arange(100, 117))
     assert scans[0, :90].max() < 1e-3 and scans[0, 126:].max() < 1e-3
 
 
@@ -48,12 +48,11 @@ def test_objects_go_straight_along_the_road_and_scenes_go_on():
     np.testing.assert_allclose(scans[:8], np.asarray(drawn(SceneGenerator(), moving))[0], atol=1e-6)
     bearing, now = np.deg2rad(0.6 * 0.5 * 0.28 * 216), np.exp(0.3)
     across, along = now * np.cos(bearing), now * np.sin(bearing) + 6 * np.deg2rad(0.6) * np.arange(-7, 4)
-    seen = [np.flatnonzero(scan > scan.max() / 2) for scan in scans]
-    middle = [rays.mean() for rays in seen]
-    np.testing.assert_allclose(middle, 108 + np.rad2deg(np.arctan2(along, across)) / 0.6, atol=0.5)  # whole rays
+    middle = (scans * np.arange(216)).sum(1) / scans.sum(1)
+    np.testing.assert_allclose(middle, 108 + np.rad2deg(np.arctan2(along, across)) / 0.6, atol=1e-3)
     away = np.sqrt(across**2 + along**2 + 0.1**2)
-    np.testing.assert_allclose([scan.max() for scan in scans], away, rtol=1e-2)
-    np.testing.assert_allclose([len(rays) for rays in seen], 16 * now / away, atol=1)
+    np.testing.assert_allclose(scans.max(1), away, rtol=1e-2)
+    np.testing.assert_allclose(scans.sum(1) / away, 16 * now / away, rtol=1e-3)
 
 
 def test_of_two_objects_on_a_ray_the_farther_one_is_drawn():
