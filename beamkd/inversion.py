@@ -74,12 +74,13 @@ def layer_moments(teacher: Forward, params: Any, batch: Batch) -> Moments:
     """Moments of the teacher's layers over a batch."""
     values = _layers(teacher(params, batch, None))
     count = batch.mask.sum()
+    share = 1 / jnp.maximum(count, 1)  # of a division XLA makes this product on one device, and not on several
 
     def total(values):
         there = batch.mask.reshape(-1, *[1] * (values.ndim - 1))
         return jnp.where(there, values, 0).sum(0)
 
-    mean = jax.tree.map(lambda layer: total(layer) / jnp.maximum(count, 1), values)
+    mean = jax.tree.map(lambda layer: share * total(layer), values)
     return Moments(count, mean, jax.tree.map(lambda layer, mean: total(jnp.square(layer - mean)), values, mean))
 
 

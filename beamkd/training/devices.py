@@ -45,34 +45,30 @@ def map_members(
       A compiled function whose results have a leading axis of members. With several processes all must call it, each
       with the same arguments: arrays of its own, of which only its devices' share is copied there, or earlier results.
     """
-    if devices == 1:
-        return jax.jit(_on_a_device(function, axes), compiler_options=compiler_options)
 
     @functools.partial(jax.jit, compiler_options=compiler_options)
-    def run(*args):
+    def run(shares, *args):
         count = _count_members(axes, args)
         mesh = _mesh(devices, batch_devices, count)
-        rows = mesh.shape[MEMBERS]
-        chosen = np.arange(-(-count // rows) * rows)
+        if mesh.size == 1:
+            return _on_a_device(function, axes)(shares, *args)
+        chosen = np.arange(-(-count // len(shares)) * len(shares))
         chosen[count:] = 0
 
         def fill(axis, tree):
             return tree if axis is None else jax.tree.map(lambda leaf: leaf[chosen], tree)
 
-        if mesh.size == 1:
-            return _on_a_device(function, axes)(*args)
-        if len(chosen) == count:
-            return _over_rows(function, axes, mesh)(*args)
-        there = np.arange(len(chosen)) < count
-        return _over_rows(_unless_missing(function), (0, *axes), mesh)(there, *_map_prefix(fill, axes, args))
-
-    mesh = None if jax.process_count() == 1 else _mesh(devices, batch_devices)
+        if len(chosen) > count:
+            args = _map_prefix(fill, axes, args)
+        return _over_rows(function, axes, mesh)(shares, *args)
 
     def run_and_cut(*args):
         count = _count_members(axes, args)
-        if mesh is not None:
-            args = _map_prefix(lambda axis, tree: _place(tree, mesh, axis), axes, args)
-        results = run(*args)
+        mesh = _mesh(devices, batch_devices, count)
+        shares = _shares(count, mesh.shape[MEMBERS])
+        if jax.process_count() > 1:
+            shares, *args = _map_prefix(lambda axis, tree: _place(tree, mesh, axis), (0, *axes), (shares, *args))
+        results = run(shares, *args)
         if all(len(leaf) == count for leaf in jax.tree.leaves(results)):
             return results
         # Cut when all devices are done: they exchange parts for it, and those of a CPU that have waited 40 s for one
@@ -88,45 +84,48 @@ def _first(tree: Any, count: int) -> Any:
 
 
 def _over_rows(function: Callable, axes: Sequence[Any], mesh: Mesh) -> Callable:
-    """`function` of one member as one of all, the same number on each row of devices."""
-    axes = tuple(axes)
+    """`_on_a_device` on each row of devices, with as many members."""
+    axes = 0, *axes
     spread = PartitionSpec(MEMBERS)
     specs = jax.tree.map(lambda axis: PartitionSpec() if axis is None else spread, axes, is_leaf=_is_none)
-    members = _on_a_device(function, axes)
+    members = _on_a_device(function, axes[1:])
     return jax.shard_map(members, mesh=mesh, in_specs=specs, out_specs=spread, axis_names={MEMBERS}, check_vma=False)
 
 
 def _on_a_device(function: Callable, axes: Sequence[Any]) -> Callable:
-    """`function` of one member as one of all, on a device: a CPU takes one member after another."""
+    """`function` of one member as one of all on a device, `run(share, *args)`.
+
+    A CPU takes one member after another, the first `share[0]` of them. That this is not known when the program is
+    compiled makes it the same program for any number: with one, XLA would do without the loop and round differently.
+    """
     axes = tuple(axes)
     if jax.default_backend() != "cpu":
-        return jax.vmap(function, axes)
+        return lambda share, *args: jax.vmap(function, axes)(*args)
 
-    def run(*args):
-        def one(own):
-            merged = jax.tree.map(
-                lambda axis, mine, shared: shared if axis is None else mine, axes, own, args, is_leaf=_is_none
-            )
-            return function(*merged)
+    def run(share, *args):
+        def result(member):
+            own = _map_prefix(lambda axis, tree: tree if axis is None else _take(tree, member), axes, args)
+            return function(*own)
 
-        return jax.lax.map(one, _map_prefix(lambda axis, tree: None if axis is None else tree, axes, args))
+        def put(member, results):
+            return jax.tree.map(lambda leaf, own: leaf.at[member].set(own), results, result(member))
+
+        count = _count_members(axes, args)
+        results = jax.tree.map(lambda shape: _blank(count, shape), jax.eval_shape(result, 0))
+        return jax.lax.fori_loop(0, share[0], put, results)
 
     return run
 
 
-def _unless_missing(function: Callable) -> Callable:
-    """`function`, but of a member that is not there something of the right shape at no cost."""
+def _take(tree: Any, member: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf[member], tree)
 
-    def blank(leaf):
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return jax.random.split(jax.random.key(0), leaf.shape)
-        return jnp.zeros(leaf.shape, leaf.dtype)
 
-    def guarded(there, *args):
-        shapes = jax.eval_shape(function, *args)
-        return jax.lax.cond(there, function, lambda *_: jax.tree.map(blank, shapes), *args)
-
-    return guarded
+def _blank(count: int, shape: jax.ShapeDtypeStruct) -> Any:
+    """`count` results of a shape that are still to come."""
+    if jax.dtypes.issubdtype(shape.dtype, jax.dtypes.prng_key):
+        return jax.random.split(jax.random.key(0), (count, *shape.shape))
+    return jnp.zeros((count, *shape.shape), shape.dtype)
 
 
 @functools.cache
@@ -161,14 +160,20 @@ def spread_batch(tree: Any, axis: int = 0) -> Any:
     return jax.lax.with_sharding_constraint(tree, PartitionSpec(*[None] * axis, BATCH))
 
 
-def _mesh(devices: int, batch_devices: int, members: int | None = None) -> Mesh:
+def _mesh(devices: int, batch_devices: int, members: int) -> Mesh:
     """Rows of devices that share a batch: no more than members; of several processes, as many from each."""
     processes, rows = jax.process_count(), devices // batch_devices
-    if processes == 1 and members is not None:
+    if processes == 1:
         rows = min(rows, members)
     share = rows * batch_devices // processes
     chosen = np.array([jax.local_devices(process)[:share] for process in range(processes)])
     return Mesh(chosen.reshape(rows, batch_devices), (MEMBERS, BATCH), axis_types=(AxisType.Auto,) * 2)
+
+
+def _shares(count: int, rows: int) -> np.ndarray:
+    """How many of the members each row of devices has, [rows]; what is missing in the last ones is filled up."""
+    each = -(-count // rows)
+    return np.clip(count - each * np.arange(rows), 0, each)
 
 
 def _place(tree: Any, mesh: Mesh, axis: int | None) -> Any:

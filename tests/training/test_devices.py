@@ -15,7 +15,10 @@ from beamkd.training import FitConfig, Task, all_rows, fit, map_members
 PROGRAM = """
 import jax, jax.numpy as jnp, numpy as np
 from beamkd.base import Rows
-from beamkd.training import FitConfig, Task, fit, map_members
+from beamkd.data import lidar_batch, lidar_input
+from beamkd.inversion import layer_moments
+from beamkd.models import GruTeacher, network
+from beamkd.training import FitConfig, Task, fast_options, fit, map_members
 
 assert len(jax.devices()) == 8
 
@@ -54,6 +57,18 @@ add = map_members(lambda a, b, c: {"sum": a["x"] + b, "shared": b}, ({"x": 0, "y
 found = add({"x": jnp.arange(5), "y": None}, 10, None)
 np.testing.assert_array_equal(found["sum"], [10, 11, 12, 13, 14])
 np.testing.assert_array_equal(found["shared"], [10] * 5)
+
+# A generator's training magnifies the last bits of what is handed over of a teacher.
+teacher = GruTeacher()
+scans = lidar_batch(jax.random.uniform(jax.random.key(0), (13, 8, 216)))
+params = jax.vmap(teacher.init, (0, None))(jax.random.split(jax.random.key(1), 5), lidar_input(scans))
+
+def moments(params, scans):
+    return layer_moments(network(teacher, lidar_input), params, scans)
+
+one, *others = (map_members(moments, (0, None), devices, 1, fast_options())(params, scans) for devices in (1, *DEVICES))
+for other in others:
+    jax.tree.map(np.testing.assert_array_equal, other, one)
 """
 
 
