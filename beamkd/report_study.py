@@ -173,11 +173,12 @@ def _size_tables(results: dict[str, Any]) -> dict[str, Rows]:
     for sweep in results["sweeps"]:
         if not set(sweep["methods"]) <= set(models) or len({cost[name][0] for name in sweep["methods"]}) == 1:
             continue
-        metrics = [COLUMNS[metric] for metric in SHOWN]
-        rows = [["Method", "Weights", "FLOPs a window", *metrics, *(f"Δ {metric}" for metric in metrics)]]
+        metrics = (*SHOWN, "power_ratio")
+        titles = [COLUMNS[metric] for metric in metrics]
+        rows = [["Method", "Weights", "FLOPs a window", *titles, *(f"Δ {title}" for title in titles)]]
         for name in sweep["methods"]:
-            measured = [_percent(results["methods"][name][metric]) for metric in SHOWN]
-            ahead = [_span(*_ahead(results, name, metric)) for metric in SHOWN]
+            measured = [_percent(results["methods"][name][metric]) for metric in metrics]
+            ahead = [_span(*_ahead(results, name, metric)) for metric in metrics]
             rows.append([_label(results, name), *cost[name], *measured, *ahead])
         tables[sweep["title"]] = rows
     return tables

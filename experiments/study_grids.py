@@ -180,7 +180,7 @@ def _generator_grid(lesson: Lesson) -> list[Table]:
         for terms in sorted(subsets, key=len)
     ]
     parts = [
-        lesson.recipe_row("beamkd", "ours"),
+        lesson.recipe_row("beamkd", RECIPE_TITLES["beamkd"]),
         _without_hindsight(lesson, "ours_no_hindsight", "ours, without hindsight"),
         _inverted(
             lesson,
@@ -194,12 +194,12 @@ def _generator_grid(lesson: Lesson) -> list[Table]:
             lesson, "ours_metadata", "ours, published metadata loss", beamkd, generator_loss=paper.generator_loss
         ),
         _inverted(lesson, "ours_untrained", "ours, generator untrained", beamkd, generator_loss=GeneratorLoss(0)),
-        _inverted(
+        _student_row(
             lesson,
+            "beamkd",
             "ours_published_student",
             "ours, student trained as published",
-            beamkd,
-            sequences=paper.sequences,
+            sequences=min(paper.sequences, beamkd.sequences),
             dropout=paper.dropout,
             dfkd_fit=paper.dfkd_fit,
         ),
@@ -263,10 +263,19 @@ def _inverted(lesson: Lesson, name: str, label: str, recipe: Recipe, **changes: 
     return Row(name, label, lambda: lesson.distil(changed, lesson.generate(changed, name), name), data_free=True)
 
 
-def _student_row(lesson: Lesson, sequences: str, name: str, label: str, **changes: Any) -> Row:
-    """A student of a recipe's sequences, by a changed recipe."""
-    changed = dataclasses.replace(getattr(lesson.config, sequences), **changes)
-    return Row(name, label, lambda: lesson.distil(changed, lesson.sequences[sequences], name), data_free=True)
+def _student_row(lesson: Lesson, source: str, name: str, label: str, **changes: Any) -> Row:
+    """A student of a recipe's sequences, or of fewer of them, by a changed recipe."""
+    recipe = getattr(lesson.config, source)
+    changed = dataclasses.replace(recipe, **changes)
+
+    def train():
+        made = lesson.sequences[source]
+        if changed.sequences < recipe.sequences:
+            chosen = np.r_[: changed.sequences, recipe.sequences : recipe.sequences + recipe.held_out]
+            made = jax.tree.map(lambda leaf: leaf[:, chosen], made)
+        return lesson.distil(changed, made, name)
+
+    return Row(name, label, train, data_free=True)
 
 
 def _without_hindsight(lesson: Lesson, name: str, label: str) -> Row:
@@ -287,29 +296,23 @@ def _selected_on_real_windows(lesson: Lesson, recipe: Recipe, sequences: str, na
 
 
 def _by_generators(lesson: Lesson, name: str, recipe: Recipe) -> Table:
-    rows = [
-        _inverted(lesson, f"{name}_generators_{count}", f"{count} generators", recipe, generators=count)
-        for count in POPULATIONS
-    ]
+    def row(count):
+        if count == recipe.generators:
+            return lesson.recipe_row(name, RECIPE_TITLES[name])
+        return _inverted(lesson, f"{name}_generators_{count}", f"{count} generators", recipe, generators=count)
+
+    rows = [row(count) for count in POPULATIONS]
     return Table(f"Generators, {RECIPE_TITLES[name]}", rows, "generators", POPULATIONS)
 
 
 def _by_sequences(lesson: Lesson, name: str, recipe: Recipe) -> Table:
-    """Fewer of the recipe's sequences, with the same ones held out."""
-    counts = tuple(count for count in SEQUENCES if count < recipe.sequences) + (recipe.sequences,)
-
-    def train(count, method):
-        last = recipe.sequences + np.arange(recipe.held_out)
-        chosen = jnp.asarray(np.concatenate([np.arange(count), last]))
-        some = jax.tree.map(lambda leaf: leaf[:, chosen], lesson.sequences[name])
-        return lesson.distil(dataclasses.replace(recipe, sequences=count), some, method)
-
-    methods = {f"{name}_sequences_{count}": count for count in counts}
+    fewer = [count for count in SEQUENCES if count < recipe.sequences]
     rows = [
-        Row(method, f"{count:,} sequences", functools.partial(train, count, method), data_free=True)
-        for method, count in methods.items()
+        _student_row(lesson, name, f"{name}_sequences_{count}", f"{count:,} sequences", sequences=count)
+        for count in fewer
     ]
-    return Table(f"Sequences, {RECIPE_TITLES[name]}", rows, "generated sequences", counts)
+    rows.append(lesson.recipe_row(name, RECIPE_TITLES[name]))
+    return Table(f"Sequences, {RECIPE_TITLES[name]}", rows, "generated sequences", (*fewer, recipe.sequences))
 
 
 def _by_size(lesson: Lesson) -> Table:
