@@ -42,7 +42,8 @@ NOTES = {
 }
 
 CAPTIONS = {
-    "accuracy.png": "Accuracy by slot on the test split. Arrows with a number stand for what lies below the axis.",
+    "accuracy.png": "Accuracy by slot on the test split, methods of the first table. Arrows with a number stand for "
+    "what lies below the axis.",
     "differences.png": "Difference to the teacher, paired by seed, mean over slots, with 95 % bootstrap intervals. "
     "Bars with an arrow go on beyond the axis, to the number beside them.",
     "sweeps.png": "Difference to the teacher, paired by seed, mean over slots, with 95 % bootstrap intervals.",
@@ -155,10 +156,10 @@ def _method_tables(results: dict[str, Any]) -> dict[str, Rows]:
 
 
 def _slot_rows(results: dict[str, Any], metric: str) -> Rows:
-    """Accuracy of the main table's methods by slot."""
+    """Accuracy of the first table's methods and the teacher by slot."""
     slots = range(len(results["methods"]["teacher"][metric][0]))
     rows = [["Method", *_slot_names(len(slots))]]
-    for name in results["tables"][0]["methods"]:
+    for name in _beside_teacher(results["tables"][0]):
         values = np.asarray(results["methods"][name][metric])
         rows.append([_label(results, name), *(_percent(values[:, [slot]]) for slot in slots)])
     return rows
@@ -221,6 +222,10 @@ def _compared(table: dict[str, Any]) -> list[str]:
     return [name for name in table["methods"] if name != "teacher"]
 
 
+def _beside_teacher(table: dict[str, Any]) -> list[str]:
+    return ["teacher", *_compared(table)]
+
+
 def _whiskers(middle: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Lengths of error bars, [2, ...]; none where the interval has no bounds."""
     lengths = np.abs(np.stack([middle - low, high - middle]))
@@ -234,7 +239,7 @@ def _floor(middle: np.ndarray, low: np.ndarray) -> float:
 
 
 def _draw_accuracy(results: dict[str, Any], tables: list[dict[str, Any]]) -> plt.Figure:
-    names = tables[0]["methods"]
+    names = _beside_teacher(tables[0])
     figure, panels = plt.subplots(1, 2, figsize=(13, 5.6), layout="constrained")
     for axes, metric in zip(panels, SHOWN, strict=True):
         values = 100 * np.asarray([results["methods"][name][metric] for name in names], float)
@@ -257,7 +262,7 @@ def _draw_accuracy(results: dict[str, Any], tables: list[dict[str, Any]]) -> plt
         axes.grid(visible=False, axis="x")
     handles, labels = panels[0].get_legend_handles_labels()
     style = {"ncols": min(5, math.ceil(len(names) / 2)), "frameon": False}
-    title = "filled: data-free; bars: 95 % bootstrap intervals over seeds"
+    title = f"{tables[0]['title']}; filled: data-free; bars: 95 % bootstrap intervals over seeds"
     figure.legend(handles, labels, loc="outside upper center", title=title, **style)
     return figure
 
