@@ -17,8 +17,7 @@ def start():
     """start(out, devices, batch_devices, visible, *process) starts the trainings of trainings.py."""
 
     def start(out, devices, batch_devices, visible, *process):
-        # Most of the time would go into LLVM's optimisation.
-        flags = f"--xla_force_host_platform_device_count={visible} --xla_backend_optimization_level=1"
+        flags = f"--xla_force_host_platform_device_count={visible}"
         environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
         command = [sys.executable, "-m", "tests.training.trainings", out, devices, batch_devices, *process]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
