@@ -54,12 +54,8 @@ def map_members(
             return _on_a_device(function, axes)(shares, *args)
         chosen = np.arange(-(-count // len(shares)) * len(shares))
         chosen[count:] = 0
-
-        def fill(axis, tree):
-            return tree if axis is None else jax.tree.map(lambda leaf: leaf[chosen], tree)
-
         if len(chosen) > count:
-            args = _map_prefix(fill, axes, args)
+            args = _own(axes, args, chosen)
         return _over_rows(function, axes, mesh)(shares, *args)
 
     def run_and_cut(*args):
@@ -85,10 +81,9 @@ def _first(tree: Any, count: int) -> Any:
 
 def _over_rows(function: Callable, axes: Sequence[Any], mesh: Mesh) -> Callable:
     """`_on_a_device` on each row of devices, with as many members."""
-    axes = 0, *axes
     spread = PartitionSpec(MEMBERS)
-    specs = jax.tree.map(lambda axis: PartitionSpec() if axis is None else spread, axes, is_leaf=_is_none)
-    members = _on_a_device(function, axes[1:])
+    specs = jax.tree.map(lambda axis: PartitionSpec() if axis is None else spread, (0, *axes), is_leaf=_is_none)
+    members = _on_a_device(function, axes)
     return jax.shard_map(members, mesh=mesh, in_specs=specs, out_specs=spread, axis_names={MEMBERS}, check_vma=False)
 
 
@@ -104,8 +99,7 @@ def _on_a_device(function: Callable, axes: Sequence[Any]) -> Callable:
 
     def run(share, *args):
         def result(member):
-            own = _map_prefix(lambda axis, tree: tree if axis is None else _take(tree, member), axes, args)
-            return function(*own)
+            return function(*_own(axes, args, member))
 
         def put(member, results):
             return jax.tree.map(lambda leaf, own: leaf.at[member].set(own), results, result(member))
@@ -117,8 +111,13 @@ def _on_a_device(function: Callable, axes: Sequence[Any]) -> Callable:
     return run
 
 
-def _take(tree: Any, member: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf[member], tree)
+def _own(axes: Sequence[Any], args: Sequence[Any], members: Any) -> tuple:
+    """What some members have of the arguments, and what all share."""
+
+    def take(axis, tree):
+        return tree if axis is None else jax.tree.map(lambda leaf: leaf[members], tree)
+
+    return _map_prefix(take, axes, args)
 
 
 def _blank(count: int, shape: jax.ShapeDtypeStruct) -> Any:
@@ -160,6 +159,7 @@ def spread_batch(tree: Any, axis: int = 0) -> Any:
     return jax.lax.with_sharding_constraint(tree, PartitionSpec(*[None] * axis, BATCH))
 
 
+@functools.cache  # asked for at every call
 def _mesh(devices: int, batch_devices: int, members: int) -> Mesh:
     """Rows of devices that share a batch: no more than members; of several processes, as many from each."""
     processes, rows = jax.process_count(), devices // batch_devices
