@@ -20,12 +20,17 @@ TINY = [
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory):
+def environment(shared_folder):
     """Variables for experiments in processes of their own, which share one cache of compiled programs."""
-    cache = tmp_path_factory.getbasetemp().parent / "xla"  # one for all workers of pytest-xdist
     kept = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     two = {"JAX_NUM_CPU_DEVICES": "2"}  # whatever the machine has
-    return {"JAX_COMPILATION_CACHE_DIR": str(cache), **kept, **two, "JAX_PLATFORMS": "cpu", "COLUMNS": "200"}
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(shared_folder / "xla"),
+        **kept,
+        **two,
+        "JAX_PLATFORMS": "cpu",
+        "COLUMNS": "200",
+    }
 
 
 @pytest.fixture(scope="session")
@@ -91,9 +96,11 @@ def tiny():
 
 
 @pytest.fixture(scope="session")
-def finished(run, tmp_path_factory):
+def finished(run, once):
     """The folder of a tiny run that was not interrupted."""
-    folder = tmp_path_factory.mktemp("runs") / "whole"
-    status, _, errors = run(*TINY, "--out", folder)
-    assert status == 0, errors
-    return folder
+
+    def make(folder):
+        status, _, errors = run(*TINY, "--out", folder)
+        assert status == 0, errors
+
+    return once("finished", make)

@@ -39,18 +39,19 @@ def free_address():
 
 
 @pytest.fixture(scope="session")
-def trained(start, tmp_path_factory):
+def trained(start, once):
     """trained(devices, batch_devices, processes=1) runs the trainings of trainings.py: their ends by name."""
 
     def trained(devices, batch_devices, processes=1):
-        out = tmp_path_factory.mktemp("trainings") / "ends.pickle"
-        address = _free_address()
-        several = [(address, processes, number) for number in range(processes)] if processes > 1 else [()]
-        running = [start(out, devices, batch_devices, devices // processes, *process) for process in several]
-        for process in running:
-            errors = process.communicate(timeout=200)[1]
-            assert process.returncode == 0, errors
-        return pickle.loads(out.read_bytes())
+        def make(out):
+            address = _free_address()
+            several = [(address, processes, number) for number in range(processes)] if processes > 1 else [()]
+            running = [start(out, devices, batch_devices, devices // processes, *process) for process in several]
+            for process in running:
+                errors = process.communicate(timeout=200)[1]
+                assert process.returncode == 0, errors
+
+        return pickle.loads(once(f"trained-{devices}-{batch_devices}-{processes}", make).read_bytes())
 
     return trained
 

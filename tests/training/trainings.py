@@ -20,13 +20,15 @@ from beamkd.training import FitConfig, all_rows, fetch, fit, is_first, joined, m
 
 SEEDS = 2
 ROWS, HELD_OUT = 122, 30
+FRAMES, RAYS = 2, 216  # each step of a recurrence takes the compiler time
 STEPS = 50
 
 
 def student(batch_size):
     """Train the student, with dropout, on labels: (function, axes, arguments)."""
     rng = np.random.default_rng(0)
-    scans = np.where(rng.random((ROWS + HELD_OUT, 8, 216)) < 0.1, rng.uniform(5, 15, (ROWS + HELD_OUT, 8, 216)), 0)
+    shape = ROWS + HELD_OUT, FRAMES, RAYS
+    scans = np.where(rng.random(shape) < 0.1, rng.uniform(5, 15, shape), 0)
     labels = rng.integers(-1, 64, (ROWS + HELD_OUT, 4))
     data = Batch({"lidar": scans.astype(np.float32)}, labels, np.zeros((*labels.shape, 0)), np.ones(len(labels), bool))
     module = GruStudent()
@@ -38,7 +40,7 @@ def student(batch_size):
     )
 
     def train(key, data):
-        return fit(task, key, module.init(key, jnp.zeros((1, 8, 216))), data, rows, val)
+        return fit(task, key, module.init(key, jnp.zeros((1, FRAMES, RAYS))), data, rows, val)
 
     return train, (0, None), (jax.random.split(jax.random.key(1), SEEDS), jax.tree.map(jnp.asarray, data))
 
@@ -49,13 +51,13 @@ def generator(batch_size):
     In small steps: some gradients are as small as the rounding of their sums, and Adam takes full steps along them.
     """
     module = GruStudent()
-    params = module.init(jax.random.key(0), jnp.zeros((1, 8, 216)))
+    params = module.init(jax.random.key(0), jnp.zeros((1, FRAMES, RAYS)))
     summary = Metadata(jnp.linspace(-0.5, 0.5, 24), jnp.linspace(0.05, 0.2, 24))
 
     def train(key, params, summary):
         return invert(
             key,
-            Generator(),
+            Generator(frames=FRAMES, rays=RAYS),
             network(module, lidar_input),
             params,
             summary,

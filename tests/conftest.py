@@ -1,0 +1,27 @@
+import fcntl
+import os
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory):
+    """A folder of this call of pytest, the same for all workers of pytest-xdist."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def once(shared_folder):
+    """once(name, make) calls make(path) in the first worker that asks, and the others wait: the path."""
+
+    def once(name, make):
+        path = shared_folder / name
+        with open(shared_folder / f"{name}.lock", "a+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if os.fstat(lock.fileno()).st_size == 0:
+                make(path)
+                lock.write("made")
+        return path
+
+    return once
