@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 
 TINY = [
     *("--drives", "8", "--seeds", "2", "--sequences", "192", "--held-out", "64", "--split", "inorder"),
-    *("--teacher", "gru", "--teacher-fit.epochs", "40", "--teacher-fit.patience", "0"),
-    *("--scratch-fit.epochs", "60", "--kd-fit.epochs", "60", "--dfkd-fit.epochs", "60", "--generator-fit.epochs", "60"),
+    *("--teacher", "gru", "--teacher-fit.patience", "0"),
+    *(word for fit in ("teacher", "scratch", "kd", "dfkd", "generator") for word in (f"--{fit}-fit.epochs", "24")),
 ]
 
 
@@ -58,8 +58,8 @@ def run(start):
     return run
 
 
-@pytest.fixture
-def published(tmp_path):
+@pytest.fixture(scope="session")
+def published(tmp_path_factory):
     """published(rays) writes a network in the published layout, with random weights: its file."""
 
     def published(rays=216):
@@ -67,8 +67,9 @@ def published(tmp_path):
         shapes = {"embed.weight": (16, rays), "embed.bias": (16,), "fc.weight": (64, 24), "fc.bias": (64,)}
         shapes |= {"gru.weight_ih_l0": (72, 16), "gru.weight_hh_l0": (72, 24)}
         shapes |= {"gru.bias_ih_l0": (72,), "gru.bias_hh_l0": (72,)}
-        np.savez(tmp_path / "net.npz", **{name: rng.normal(0, 0.3, shape) for name, shape in shapes.items()})
-        return tmp_path / "net.npz"
+        path = tmp_path_factory.mktemp("published") / "net.npz"
+        np.savez(path, **{name: rng.normal(0, 0.3, shape) for name, shape in shapes.items()})
+        return path
 
     return published
 

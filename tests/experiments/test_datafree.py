@@ -3,8 +3,15 @@ import shutil
 import signal
 import time
 
+import jax
 import numpy as np
 import pytest
+
+from beamkd.models import load_published
+from experiments.datafree import DataFree
+from experiments.methods import load_teacher
+from experiments.run import Run
+from experiments.world import open_world
 
 METRICS = {"top1", "top2", "top3", "top5", "dba", "power_ratio"}
 PHASES = ("teacher", "generator", "scratch", "kd", "dfkd")
@@ -20,10 +27,18 @@ def lines(folder):
     return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
 
 
-def test_quick_run_leaves_complete_results_and_report(run, tmp_path):
-    status, output, errors = run("--quick", "--teacher", "gru", "--out", tmp_path / "quick")
+@pytest.fixture(scope="module")
+def quick(run, published, tmp_path_factory):
+    """The folder of a quick run whose teacher is loaded, and what it printed."""
+    folder = tmp_path_factory.mktemp("runs") / "quick"
+    status, output, errors = run("--quick", "--teacher", published(), "--out", folder)
     assert status == 0, errors
-    found = results(tmp_path / "quick")
+    return folder, output
+
+
+def test_quick_run_leaves_complete_results_and_report(quick):
+    folder, output = quick
+    found = results(folder)
     assert {"experiment", "config", "environment", "data", "models", "methods", "seconds"} <= set(found)
     assert found["experiment"] == "datafree"
     assert set(found["methods"]) == {"teacher", "scratch", "kd", "dfkd"}
@@ -33,26 +48,29 @@ def test_quick_run_leaves_complete_results_and_report(run, tmp_path):
         for name in METRICS:
             assert 0 <= np.min(method[name]) <= np.max(method[name]) <= 1
         assert method["top1"][0] <= method["top2"][0] <= method["top3"][0] <= method["top5"][0]
-    assert found["models"]["teacher"]["parameters"] == 96_640
     assert found["models"]["student"]["parameters"] == 8_096
     assert set(found["data"]["windows"]) == set(found["data"]["drives"]) == {"train", "val", "test"}
     assert sum(found["data"]["drives"].values()) == found["config"]["drives"]
     assert {"total", "compile", "phases"} <= set(found["seconds"])
     for name in ("report.md", "accuracy.png", "generator.png", "sequences.png", "drive.png", "config.json"):
-        assert (tmp_path / "quick" / name).stat().st_size > 100
+        assert (folder / name).stat().st_size > 100
     assert "Student, data-free" in output
 
 
 def test_every_epoch_has_a_line_with_every_seed(finished):
-    entries = lines(finished)
-    for phase, epochs in dict.fromkeys(PHASES, 60).items():
+    entries, config = lines(finished), results(finished)["config"]
+    for phase in PHASES:
         mine = [entry for entry in entries if entry["phase"] == phase]
         assert [entry["epoch"] for entry in mine] == list(range(1, len(mine) + 1))
-        assert len(mine) <= epochs
+        assert len(mine) <= config[f"{phase}_fit"]["epochs"]
         assert all(len(entry["loss"]) == 2 for entry in mine)
     generator = [entry for entry in entries if entry["phase"] == "generator"]
-    assert len(generator) == 60
+    assert len(generator) == config["generator_fit"]["epochs"]
     assert {"metadata", "activation", "entropy"} <= set(generator[0])
+
+
+def test_a_teacher_that_is_trained_is_as_large_as_published(finished):
+    assert results(finished)["models"]["teacher"]["parameters"] == 96_640
 
 
 def test_training_beats_chance(finished):
@@ -100,15 +118,20 @@ def test_damaged_checkpoint_is_refused(refused, finished, tiny, tmp_path, damage
     assert "checkpoints/teacher" in refused(*tiny, "--out", folder, "--resume")
 
 
-def test_a_loaded_teacher_is_inverted_and_not_trained(run, tiny, published, tmp_path):
-    flags = [published() if flag == "gru" else flag for flag in tiny]
-    status, _, errors = run(*flags, "--out", tmp_path / "run")
-    assert status == 0, errors
-    found = results(tmp_path / "run")
+def test_a_loaded_teacher_is_inverted_and_not_trained(quick):
+    folder, _ = quick
+    found = results(folder)
     assert "epochs" not in found["methods"]["teacher"]
-    assert found["methods"]["teacher"]["top5"][0] == found["methods"]["teacher"]["top5"][1]
     assert np.shape(found["zero_shot"]["top5"]) == (1, 4)
-    assert not any(entry["phase"] == "teacher" for entry in lines(tmp_path / "run"))
+    assert {entry["phase"] for entry in lines(folder)} == set(PHASES) - {"teacher"}
+
+
+def test_a_loaded_teacher_is_the_same_for_every_seed(published, tmp_path):
+    config = DataFree(drives=8, seeds=3, out=tmp_path / "run")
+    teacher = load_teacher(open_world(Run("datafree", config), config), str(published()))
+    expected = load_published(str(published()))[1]
+    assert teacher.fit is None
+    jax.tree.map(lambda found, one: np.testing.assert_array_equal(found, [one] * 3), teacher.params, expected)
 
 
 def test_resume_restores_log_lines_that_a_kill_came_before(run, finished, tiny, tmp_path):

@@ -75,7 +75,7 @@ def test_future_slots_are_zero_frames_in_logits_features_and_gradients(module, p
 @pytest.mark.parametrize("piece", [1, 2])
 def test_frames_in_pieces_have_the_gradients_of_all_at_once_also_for_several_members(monkeypatch, piece):
     module, given = SMALL["cnn"], scans()
-    stacked = jax.vmap(module.init, (0, None))(jax.random.split(jax.random.key(0), 2), given)
+    stacked = jax.jit(jax.vmap(module.init, (0, None)))(jax.random.split(jax.random.key(0), 2), given)
 
     def gradients():
         def objective(params, scans):

@@ -64,9 +64,17 @@ def streamed(task, source, val):
     return state
 
 
-@pytest.mark.parametrize("val", [VAL, None], ids=["with validation", "without"])
-def test_a_streamed_training_gives_what_a_resident_one_gives(data, superbatch, val):
-    expected = resident(TASK, data, val)
+@pytest.fixture(scope="module", params=[VAL, None], ids=["with validation", "without"])
+def val(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def expected(data, val):
+    return resident(TASK, data, val)
+
+
+def test_a_streamed_training_gives_what_a_resident_one_gives(data, superbatch, val, expected):
     close(streamed(TASK, Stream(reader(data)), val), expected)
     if val is not None:
         assert expected.epoch[0] != expected.epoch[1], "members must stop at different epochs for this test to tell"
