@@ -37,15 +37,16 @@ NOTES = {
     "the margin; refuted: all of it is below; else, or with fewer than five seeds: open. Each interval is of one "
     "comparison: of many, one in twenty misses by chance. Power: received power over the best beam's. (A over B): what "
     "A has ahead of B.",
-    "methods": "Percent, mean over slots; ± is the standard error over seeds. Δ: difference to the teacher in points, "
-    "paired by seed, with its 95 % bootstrap interval. Data-free: has seen no real window, label or validation score.",
+    "methods": "Percent, mean over slots; ± is the standard error over seeds. Δ: difference to the table's teacher in "
+    "points, paired by seed, with its 95 % bootstrap interval. Data-free: has seen no real window, label or "
+    "validation score.",
 }
 
 CAPTIONS = {
     "accuracy.png": "Accuracy by slot on the test split, methods of the first table. Arrows with a number stand for "
     "what lies below the axis.",
-    "differences.png": "Difference to the teacher, paired by seed, mean over slots, with 95 % bootstrap intervals. "
-    "Bars with an arrow go on beyond the axis, to the number beside them.",
+    "differences.png": "Difference to the table's teacher, paired by seed, mean over slots, with 95 % bootstrap "
+    "intervals. Bars with an arrow go on beyond the axis, to the number beside them.",
     "sweeps.png": "Difference to the teacher, paired by seed, mean over slots, with 95 % bootstrap intervals.",
 }
 
@@ -150,7 +151,8 @@ def _method_tables(results: dict[str, Any]) -> dict[str, Rows]:
         for name in table["methods"]:
             method, data_free = results["methods"][name], "yes" if name in results["data_free"] else "no"
             measured = [_percent(method[metric]) for metric in COLUMNS]
-            ahead = ["–" if name == "teacher" else _span(*_ahead(results, name, metric)) for metric in SHOWN]
+            teacher = _teacher(table)
+            ahead = ["–" if name == teacher else _span(*_ahead(results, name, metric, teacher)) for metric in SHOWN]
             tables[table["title"]].append([_label(results, name), data_free, *measured, *ahead])
     return tables
 
@@ -197,9 +199,9 @@ def _latex(claims: Rows, methods: dict[str, Rows]) -> str:
     return "\n\n".join(found) + "\n"
 
 
-def _ahead(results: dict[str, Any], name: str, metric: str) -> tuple[float, float, float]:
-    """How far a method is ahead of the teacher, paired by seed, mean over slots, with its interval; shares of 1."""
-    ours, theirs = (np.asarray(results["methods"][method][metric], float).mean(-1) for method in (name, "teacher"))
+def _ahead(results: dict[str, Any], name: str, metric: str, teacher: str = "teacher") -> tuple[float, float, float]:
+    """How far a method is ahead of a teacher, paired by seed, mean over slots, with its interval; shares of 1."""
+    ours, theirs = (np.asarray(results["methods"][method][metric], float).mean(-1) for method in (name, teacher))
     low, high = interval(ours - theirs)
     return float((ours - theirs).mean()), float(low), float(high)
 
@@ -218,12 +220,17 @@ def _label(results: dict[str, Any], name: str) -> str:
     return results["labels"].get(name, name)
 
 
+def _teacher(table: dict[str, Any]) -> str:
+    """The method that the others of a table are compared with."""
+    return table.get("teacher", "teacher")
+
+
 def _compared(table: dict[str, Any]) -> list[str]:
-    return [name for name in table["methods"] if name != "teacher"]
+    return [name for name in table["methods"] if name != _teacher(table)]
 
 
 def _beside_teacher(table: dict[str, Any]) -> list[str]:
-    return ["teacher", *_compared(table)]
+    return [_teacher(table), *_compared(table)]
 
 
 def _whiskers(middle: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -282,11 +289,13 @@ def _draw_differences(results: dict[str, Any], tables: list[dict[str, Any]]) -> 
     size = {"figsize": (12, 1.2 + 0.27 * sum(counts) + 0.55 * len(tables)), "layout": "constrained"}
     ratios = [count + 0.5 for count in counts]
     figure, panels = plt.subplots(len(tables), 2, sharex="col", squeeze=False, height_ratios=ratios, **size)
+    cut = False
     for metric, column in zip(SHOWN, panels.T, strict=True):
-        ahead = [[_ahead(results, name, metric) for name in _compared(table)] for table in tables]
+        ahead = [[_ahead(results, name, metric, _teacher(table)) for name in _compared(table)] for table in tables]
         middle, low, high = 100 * np.concatenate(ahead).T
         low, high = (np.where(np.isfinite(end), end, middle) for end in (low, high))
         floor, top = _floor(middle, np.minimum(low, 0)), max(high.max(), 0)
+        cut |= (middle < floor).any()
         for axes, table, rows in zip(column, tables, ahead, strict=True):
             _draw_bars(axes, results, _compared(table), 100 * np.array(rows), floor)
         column[0].set_xlim(floor - 0.06 * (top - floor), top + 0.06 * (top - floor))
@@ -297,7 +306,7 @@ def _draw_differences(results: dict[str, Any], tables: list[dict[str, Any]]) -> 
         right.set_yticks([])
     kinds = {"data-free": DATA_FREE, "with real data": REAL}
     handles = [Patch(color=colour, label=kind) for kind, colour in kinds.items()]
-    title = "black: 95 % bootstrap interval, paired by seed; ◀: goes on to the number beside it"
+    title = f"black: 95 % bootstrap interval, paired by seed{'; ◀: goes on to the number beside it' if cut else ''}"
     figure.legend(handles=handles, loc="outside upper right", ncols=2, frameon=False, title=title)
     return figure
 

@@ -106,7 +106,7 @@ def run(config: Study) -> None:
         methods=methods,
         labels={name: row.label for name, row in rows.items()},
         data_free=[name for name, row in rows.items() if row.data_free],
-        tables=[{"title": table.title, "methods": [row.name for row in table.rows]} for table in tables],
+        tables=[{"title": t.title, "methods": [row.name for row in t.rows], "teacher": t.teacher} for t in tables],
         sweeps=[
             {"title": t.title, "axis": t.axis, "values": t.values, "methods": [row.name for row in t.rows], "log": True}
             for t in tables

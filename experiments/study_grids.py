@@ -77,12 +77,14 @@ class Table:
       rows: its methods.
       axis: what the methods differ in; None if not in a number.
       values: of each method on the axis.
+      teacher: which method the others are compared with.
     """
 
     title: str
     rows: list[Row]
     axis: str | None = None
     values: tuple[float, ...] = ()
+    teacher: str = "teacher"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,8 +234,9 @@ def _student_grid(lesson: Lesson) -> list[Table]:
 def _teacher_grid(lesson: Lesson) -> list[Table]:
     other = dataclasses.replace(lesson, kind="gru", prefix="gru_")
     rows = [teacher_row(lesson), *lesson.both_recipes()]
-    others = [Row("gru_teacher", "teacher, GRU", lambda: other.teacher), *other.both_recipes()]
-    return [Table("CNN-GRU teacher", rows), Table("GRU teacher", others)]
+    students = [dataclasses.replace(row, label=f"{row.label}, from the GRU") for row in other.both_recipes()]
+    others = [Row("gru_teacher", "teacher, GRU", lambda: other.teacher), *students]
+    return [Table("CNN-GRU teacher", rows), Table("GRU teacher", others, teacher="gru_teacher")]
 
 
 GRIDS = {"main": _main_grid, "generator": _generator_grid, "student": _student_grid, "teacher": _teacher_grid}

@@ -181,6 +181,16 @@ def test_head_says_what_is_simulated(written, source, lidar, said):
     assert "1,000 train (40 drives), 100 val (4 drives), 120 test (5 drives)" in head and "Seeds: 2, from 3." in head
 
 
+def test_a_table_with_a_teacher_of_its_own_is_compared_with_that(written):
+    results = study()
+    results["tables"][0]["teacher"] = "kd"
+    _, text = written(results)
+    found = {row[0]: row[6:] for row in rows(text, "Main methods")[2:]}
+    assert found["KD_1 & real data"] == ["–", "–"]
+    # KD's seeds are 0 and 6.25 points ahead of the teacher.
+    assert [cell.split(" [")[0] for cell in found["teacher, CNN-GRU"]] == ["−3.12", "−3.12"]
+
+
 def test_latex_tables_escape_what_latex_reads(usual):
     text = (usual[0] / "report.tex").read_text()
     assert r"Ours \& theirs are at 100 \%." in text and r"KD\_1 \& real data & no &" in text and r"50\% noise" in text
