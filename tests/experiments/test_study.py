@@ -15,10 +15,10 @@ from experiments.study_grids import GRIDS, Lesson
 from experiments.world import open_world
 
 ROOT = Path(__file__).parents[2]
-SMALL = {"sequences": 96, "held-out": 32, "generator-fit.epochs": 4, "dfkd-fit.epochs": 2}
-TINY = [
+SMALL = {"sequences": 192, "held-out": 64, "generator-fit.epochs": 4, "dfkd-fit.epochs": 24}
+TINY = [  # data and students as in tiny runs of the data-free experiment: what was compiled for these serves again
     *("--drives", "8", "--seeds", "2", "--split", "inorder"),
-    *("--teacher-fit.epochs", "2", "--scratch-fit.epochs", "2", "--kd-fit.epochs", "2"),
+    *("--teacher-fit.epochs", "2", "--scratch-fit.epochs", "24", "--kd-fit.epochs", "24"),
     *(
         word
         for recipe in ("paper", "beamkd")
