@@ -329,7 +329,7 @@ def _draw_bars(axes: Axes, results: dict[str, Any], names: list[str], rows: np.n
 
 
 def _draw_sweeps(results: dict[str, Any], sweeps: list[dict[str, Any]]) -> plt.Figure:
-    columns = min(3, len(sweeps))
+    columns = math.ceil(math.sqrt(len(sweeps)))
     lines = math.ceil(len(sweeps) / columns)
     size = {"figsize": (4.4 * columns + 0.4, 3.9 * lines + 0.5), "layout": "constrained"}
     figure, panels = plt.subplots(lines, columns, squeeze=False, **size)
