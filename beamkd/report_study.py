@@ -147,11 +147,10 @@ def _method_tables(results: dict[str, Any]) -> dict[str, Rows]:
     header = ["Method", "Data-free", *COLUMNS.values(), *(f"Δ {COLUMNS[metric]}" for metric in SHOWN)]
     tables = {}
     for table in results["tables"]:
-        tables[table["title"]] = [header]
+        tables[table["title"]], teacher = [header], _teacher(table)
         for name in table["methods"]:
             method, data_free = results["methods"][name], "yes" if name in results["data_free"] else "no"
             measured = [_percent(method[metric]) for metric in COLUMNS]
-            teacher = _teacher(table)
             ahead = ["–" if name == teacher else _span(*_ahead(results, name, metric, teacher)) for metric in SHOWN]
             tables[table["title"]].append([_label(results, name), data_free, *measured, *ahead])
     return tables
