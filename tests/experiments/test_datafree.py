@@ -59,10 +59,10 @@ def test_quick_run_leaves_complete_results_and_report(quick):
 
 def test_every_epoch_has_a_line_with_every_seed(finished):
     entries = lines(finished)
-    for phase, epochs in dict.fromkeys(PHASES, 24).items():
+    for phase in PHASES:
         mine = [entry for entry in entries if entry["phase"] == phase]
         assert [entry["epoch"] for entry in mine] == list(range(1, len(mine) + 1))
-        assert len(mine) <= epochs
+        assert len(mine) <= 24
         assert all(len(entry["loss"]) == 2 for entry in mine)
     generator = [entry for entry in entries if entry["phase"] == "generator"]
     assert len(generator) == 24
