@@ -1,7 +1,8 @@
-"""Claims about methods, judged by paired differences over seeds with bootstrap intervals."""
+"""Claims about methods, judged by paired differences with intervals over seeds and test drives."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,23 @@ METRICS = ("top1", "top5", "dba", "power_ratio")
 """What claims are judged by; shares of 1, more is better."""
 
 CONFIDENCE = 0.95
-RESAMPLES = 9999
+RESAMPLES = 4999
 
-FEWEST_SEEDS = 5
-"""With fewer a claim stays open: bootstrap intervals of two or three seeds are much too narrow."""
+FEWEST = {"seeds": 5, "drives": 5}
+"""With fewer a claim stays open: their spread is not known well enough."""
 
 SAME = 1e-12
 """Differences that are no farther apart are equal but for rounding."""
 
+Methods = Mapping[str, Mapping[str, Any]]
+"""By name: what a method scores on each test drive, `methods[name]['by_drive'][metric]`, [seeds, drives, slots]: sums
+over the windows of a drive, 0 where a seed does not test it."""
+
+Counts = Mapping[str, Any]
+"""By metric: over how many windows these sums go, [seeds, drives, slots]. The same for all methods."""
+
 Side = str | tuple[str, str]
-"""A method, or what the first of two has ahead of the second."""
+"""A method; or two of them for how near the first is to the second: minus the absolute difference."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,36 +50,44 @@ class Claim:
     margin: float = 0.0
 
 
-def judge_all(claims: Iterable[Claim], methods: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """How far one side is ahead of another.
+
+    Attributes:
+      mean: over seeds and slots.
+      low: lower end of its interval.
+      high: upper end.
+      slots: the same three of each slot, [3, slots].
+      seeds: how many there are.
+      drives: how many test drives there are, of all seeds together.
+    """
+
+    mean: float
+    low: float
+    high: float
+    slots: np.ndarray
+    seeds: int
+    drives: int
+
+
+def judge_all(claims: Iterable[Claim], methods: Methods, counts: Counts) -> list[dict[str, Any]]:
     """Judge claims by all metrics, as `judge` does; those whose methods are not there are left out."""
-    judged = [judge(claim, methods, metric) for claim in claims for metric in METRICS]
-    return [found for found in judged if found]
+    there = [claim for claim in claims if {*_names(claim.better), *_names(claim.worse)} <= set(methods)]
+    return [judge(claim, methods, counts, metric) for claim in there for metric in METRICS]
 
 
-def judge(claim: Claim, methods: Mapping[str, Mapping[str, Any]], metric: str) -> dict[str, Any] | None:
-    """Judge a claim by one metric.
-
-    Args:
-      claim: the claim.
-      methods: by name, then by metric, a row a seed, [seeds, slots]; the seeds of all methods are the same.
-      metric: one of `METRICS`.
+def judge(claim: Claim, methods: Methods, counts: Counts, metric: str) -> dict[str, Any]:
+    """Judge a claim by one metric, one of `METRICS`.
 
     Returns:
-      The claim, the mean difference over seeds and slots with its interval and verdict, and 'slots', the same by slot
-      without a verdict. None if a method is not there.
+      The claim, the difference of its sides with interval and verdict, and 'slots', the same by slot without a verdict.
 
     Raises:
-      ValueError: methods have unequal numbers of seeds or slots.
+      ValueError: methods have unequal numbers of seeds, drives or slots.
     """
-    sides = [_values(side, methods, metric) for side in (claim.better, claim.worse)]
-    if any(values is None for values in sides):
-        return None
-    if sides[0].shape != sides[1].shape:
-        shapes = " and ".join(str(side.shape) for side in sides)
-        raise ValueError(f"{claim.statement} expected as many seeds and slots of both, found {shapes}")
-    differences = sides[0] - sides[1]
-    low, high = interval(differences.mean(-1))
-    slot_low, slot_high = interval(differences)
+    found = difference(claim.better, claim.worse, methods, counts, metric)
+    enough = found.seeds >= FEWEST["seeds"] and found.drives >= FEWEST["drives"]
     return {
         "claim": claim.name,
         "statement": claim.statement,
@@ -79,37 +95,99 @@ def judge(claim: Claim, methods: Mapping[str, Mapping[str, Any]], metric: str) -
         "better": _written(claim.better),
         "worse": _written(claim.worse),
         "margin": claim.margin,
-        "seeds": len(differences),
-        "difference": differences.mean(),
-        "low": low,
-        "high": high,
-        "verdict": verdict(low, high, claim.margin) if len(differences) >= FEWEST_SEEDS else "open",
-        "slots": {"difference": differences.mean(0), "low": slot_low, "high": slot_high},
+        "seeds": found.seeds,
+        "drives": found.drives,
+        "difference": found.mean,
+        "low": found.low,
+        "high": found.high,
+        "verdict": verdict(found.low, found.high, claim.margin) if enough else "open",
+        "slots": dict(zip(("difference", "low", "high"), found.slots, strict=True)),
     }
 
 
-def interval(differences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bootstrap interval of the mean over seeds: bias-corrected and accelerated (Efron, 1987), always the same draws.
+def difference(better: Side, worse: Side, methods: Methods, counts: Counts, metric: str) -> Difference:
+    """How far the side `better` is ahead of `worse`, paired by seed and drive.
+
+    Raises:
+      ValueError: methods have unequal numbers of seeds, drives or slots.
+    """
+    windows = np.asarray(counts[metric], float)
+    sums = {}
+    for name in (*_names(better), *_names(worse)):
+        sums[name] = np.asarray(methods[name]["by_drive"][metric], float)
+        if sums[name].shape != windows.shape:
+            raise ValueError(
+                f"{name}: expected {metric} as [seeds, drives, slots] {windows.shape}, found {sums[name].shape}"
+            )
+
+    def ahead(weights: np.ndarray) -> np.ndarray:
+        rates = {name: weighted_rates(weights, values, windows) for name, values in sums.items()}
+        by_slot = _side(better, rates) - _side(worse, rates)
+        return np.concatenate([by_slot, by_slot.mean(-1, keepdims=True)], -1)
+
+    low, high = interval(ahead, *windows.shape[:2])
+    middle = _mean_over_seeds(np.ones((1, len(windows))), ahead(np.ones((1, windows.shape[1]))))[0]
+    slots = np.stack([middle, low, high])
+    tested = int((windows.sum((0, 2)) > 0).sum())
+    return Difference(*map(float, slots[:, -1]), slots[:, :-1], len(windows), tested)
+
+
+def interval(values: Callable[[np.ndarray], np.ndarray], seeds: int, drives: int) -> tuple[np.ndarray, np.ndarray]:
+    """Interval of a mean over seeds that covers other seeds and other drives, too; always the same draws.
+
+    A bootstrap of two crossed levels. Seeds alone are drawn again, drives alone, and both (Owen, "The pigeonhole
+    bootstrap", 2007). The three spreads give the variance: that over seeds plus that over drives less what both count
+    twice (Cameron, Gelbach and Miller, 2011). The deviations of both levels are scaled to it and, for few seeds or
+    drives, by Student's t with Satterthwaite's degrees of freedom; their quantiles are the ends.
 
     Args:
-      differences: [seeds, ...], paired.
+      values: values(weights) -> [resamples, seeds, ...], of each seed if drives have these weights
+        [resamples, drives]; NaN where a seed has none of the drives.
+      seeds: how many.
+      drives: how many, of all seeds together.
 
     Returns:
-      Its lower and upper end, [...]; from −∞ to ∞ with a single seed.
+      Its lower and upper end, [...]; from −∞ to ∞ with a single seed or a single drive.
     """
-    differences = np.asarray(differences, float)
-    if len(differences) < 2:
-        return np.full(differences.shape[1:], -np.inf), np.full(differences.shape[1:], np.inf)
-    mean, same = differences.mean(0), np.ptp(differences, axis=0) < SAME
-    spread = differences + np.where(same, np.arange(len(differences)).reshape(-1, *[1] * mean.ndim), 0)
-    options = {
-        "confidence_level": CONFIDENCE,
-        "n_resamples": RESAMPLES,
-        "method": "BCa",
-        "rng": np.random.default_rng(0),
-    }
-    found = stats.bootstrap((spread,), np.mean, axis=0, vectorized=True, **options).confidence_interval
-    return np.where(same, mean, found.low), np.where(same, mean, found.high)
+    every_seed, every_drive = np.ones((1, seeds)), np.ones((1, drives))
+    alone = values(every_drive)
+    middle = _mean_over_seeds(every_seed, alone)[0]
+    if min(seeds, drives) < 2:
+        return np.full(middle.shape, -np.inf), np.full(middle.shape, np.inf)
+    seed_weights, drive_weights = _draws(seeds, drives)
+    drawn = values(drive_weights)
+    by_seed = _mean_over_seeds(seed_weights, alone) - middle
+    by_drive = np.nan_to_num(_mean_over_seeds(every_seed, drawn) - middle)
+    by_both = np.nan_to_num(_mean_over_seeds(seed_weights, drawn) - middle) - by_seed - by_drive
+
+    wider = np.sqrt([seeds / (seeds - 1), drives / (drives - 1)])  # resamples spread less than samples
+    by_seed, by_drive, by_both = wider[0] * by_seed, wider[1] * by_drive, wider[0] * wider[1] * by_both
+    spread = [np.square(deviations).mean(0) for deviations in (by_seed, by_drive, by_both)]
+    variance = np.maximum(spread[0] + spread[1] - spread[2], spread[2])
+    same = spread[0] + spread[1] < SAME**2
+    freedom = np.square(np.maximum(variance, np.maximum(*spread[:2]))) / np.where(
+        same, 1, np.square(spread[0]) / (seeds - 1) + np.square(spread[1]) / (drives - 1)
+    )
+    tail = (1 - CONFIDENCE) / 2
+    longer = stats.t.ppf(tail, np.where(same, 1, freedom)) / stats.norm.ppf(tail)
+    scale = np.where(same, 0, longer * np.sqrt(variance / np.where(same, 1, spread[0] + spread[1])))
+    low, high = np.quantile(scale * (by_seed + by_drive), [tail, 1 - tail], axis=0)
+    return middle + low, middle + high
+
+
+def weighted_rates(weights: np.ndarray, sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Mean over the windows of a seed if drives have weights.
+
+    Args:
+      weights: [resamples, drives].
+      sums: [seeds, drives, slots], over windows.
+      counts: [seeds, drives, slots], how many windows.
+
+    Returns:
+      [resamples, seeds, slots]; NaN where there is no window.
+    """
+    total, windows = (np.einsum("rd,sdj->rsj", weights, values, optimize=True) for values in (sums, counts))
+    return np.divide(total, windows, out=np.full_like(total, np.nan), where=windows > 0)
 
 
 def verdict(low: float, high: float, margin: float = 0.0) -> str:
@@ -119,14 +197,33 @@ def verdict(low: float, high: float, margin: float = 0.0) -> str:
     return "refuted" if high < -margin else "open"
 
 
-def _values(side: Side, methods: Mapping[str, Mapping[str, Any]], metric: str) -> np.ndarray | None:
-    """[seeds, slots] of a side; None if a method is not there."""
-    names = (side,) if isinstance(side, str) else side
-    if any(name not in methods for name in names):
-        return None
-    first, *rest = (np.asarray(methods[name][metric], float) for name in names)
-    return first - rest[0] if rest else first
+@functools.lru_cache(maxsize=4)
+def _draws(seeds: int, drives: int) -> tuple[np.ndarray, np.ndarray]:
+    """How often each seed and each drive is drawn, [resamples, seeds] and [resamples, drives]."""
+    rng = np.random.default_rng(0)
+    return tuple(
+        rng.multinomial(count, np.full(count, 1 / count), RESAMPLES).astype(float) for count in (seeds, drives)
+    )
+
+
+def _mean_over_seeds(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Mean of values [resamples, seeds, ...] with weights [resamples, seeds], over the seeds that have one."""
+    there = np.isfinite(values)
+    weights = weights.reshape(*weights.shape, *[1] * (values.ndim - 2)) * there
+    total = weights.sum(1)
+    return np.divide(
+        (weights * np.where(there, values, 0)).sum(1), total, out=np.full_like(total, np.nan), where=total > 0
+    )
+
+
+def _names(side: Side) -> tuple[str, ...]:
+    return (side,) if isinstance(side, str) else side
+
+
+def _side(side: Side, rates: Mapping[str, np.ndarray]) -> np.ndarray:
+    first, *other = (rates[name] for name in _names(side))
+    return -np.abs(first - other[0]) if other else first
 
 
 def _written(side: Side) -> str:
-    return side if isinstance(side, str) else " − ".join(side)
+    return side if isinstance(side, str) else " to ".join(side)

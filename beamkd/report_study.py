@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from rich.table import Table
 
-from beamkd.claims import interval
+from beamkd.base import InputError
 from beamkd.report import (
     COLUMNS,
+    _mean_and_error,
     _percent,
     _slot_names,
     clean_axes,
@@ -32,22 +33,23 @@ SHOWN = ("top1", "top5")
 """Metrics of differences and figures."""
 
 NOTES = {
-    "claims": "Difference: the first side minus the second in percentage points, paired by seed, mean over slots, with "
-    "its 95 % bootstrap interval (too narrow with fewer than ten seeds). Confirmed: all of the interval is above minus "
-    "the margin; refuted: all of it is below; else, or with fewer than five seeds: open. Each interval is of one "
-    "comparison: of many, one in twenty misses by chance. Power: received power over the best beam's. (A over B): what "
-    "A has ahead of B.",
-    "methods": "Percent, mean over slots; ± is the standard error over seeds. Δ: difference to the table's teacher in "
-    "points, paired by seed, with its 95 % bootstrap interval. Data-free: has seen no real window, label or "
-    "validation score.",
+    "claims": "Difference: the first side minus the second in percentage points, paired by seed and test drive, mean "
+    "over slots, with its 95 % bootstrap interval over seeds and drives. Confirmed: all of the interval is above minus "
+    "the margin; refuted: all of it is below; else, or with fewer than five seeds or drives: open. Each interval is of "
+    "one comparison: of many, one in twenty misses by chance. Power: received power over the best beam's. (A to B): "
+    "minus the distance of A from B, by seed and slot; the nearer, the more.",
+    "methods": "Percent, mean over slots; ± is the standard error over seeds, on these test drives. Δ: difference to "
+    "the table's teacher in points, paired by seed and test drive, with its 95 % bootstrap interval over both. "
+    "Data-free: has seen no real window, label or validation score.",
 }
 
 CAPTIONS = {
-    "accuracy.png": "Accuracy by slot on the test split, methods of the first table. Arrows with a number stand for "
-    "what lies below the axis.",
-    "differences.png": "Difference to the table's teacher, paired by seed, mean over slots, with 95 % bootstrap "
-    "intervals. Bars with an arrow go on beyond the axis, to the number beside them.",
-    "sweeps.png": "Difference to the teacher, paired by seed, mean over slots, with 95 % bootstrap intervals.",
+    "accuracy.png": "Accuracy by slot on the test split, methods of the first table; bars: standard error over seeds. "
+    "Arrows with a number stand for what lies below the axis.",
+    "differences.png": "Difference to the table's teacher, paired by seed and test drive, mean over slots, with 95 % "
+    "bootstrap intervals over both. Bars with an arrow go on beyond the axis, to the number beside them.",
+    "sweeps.png": "Difference to the teacher, paired by seed and test drive, mean over slots, with 95 % bootstrap "
+    "intervals over both.",
 }
 
 COLOURS = ("#1f77b4", "#2ca02c", "#d62728", "#ff7f0e", "#9467bd", "#8c564b", "#17becf", "#e377c2", "#bcbd22", "#555555")
@@ -61,7 +63,7 @@ def write(folder: Path) -> None:
     Raises:
       InputError: the folder lacks results, or they cannot be read.
     """
-    results = read_results(folder)
+    results = _results(folder)
     drawn = {"accuracy.png": (_draw_accuracy, results["tables"])}
     drawn["differences.png"] = (_draw_differences, [table for table in results["tables"] if _compared(table)])
     drawn["sweeps.png"] = (_draw_sweeps, results["sweeps"])
@@ -76,7 +78,7 @@ def write(folder: Path) -> None:
 
 def console_tables(folder: Path) -> list[Table]:
     """Claims and the main table of the study in `folder`, for a terminal."""
-    results = read_results(folder)
+    results = _results(folder)
     claims = [[row[0], *row[2:]] for row in _claim_rows(results)]
     found = {"Claims: difference in percentage points, 95 % interval": claims} if len(claims) > 1 else {}
     for title, rows in list(_method_tables(results).items())[:1]:
@@ -85,9 +87,16 @@ def console_tables(folder: Path) -> list[Table]:
     return [terminal_table(title, rows, left=2, wrap=2) for title, rows in found.items()]
 
 
+def _results(folder: Path) -> dict[str, Any]:
+    results = read_results(folder)
+    if "test_drives" not in results:
+        raise InputError(f"{folder}: expected results by test drive, found none (a study of an earlier version)")
+    return results
+
+
 def _markdown(results: dict[str, Any], claims: Rows, methods: dict[str, Rows], figures: list[str]) -> str:
     parts = [f"# Study of data-free distillation, grid '{results['config']['grid']}'"]
-    parts.append(f"Data: {_source(results)} {windows_and_seeds(results)} All figures are on the test split.")
+    parts.append(f"Data: {_source(results)} {windows_and_seeds(results)} {_carried(results)}")
     if len(claims) > 1:
         parts += ["## Claims", NOTES["claims"], markdown_table(claims, left=4)]
     parts += ["## Methods", NOTES["methods"]]
@@ -115,6 +124,16 @@ def _source(results: dict[str, Any]) -> str:
     return f"{folder} From the folder: everything, LiDAR, positions and receive powers. Simulated: nothing."
 
 
+def _carried(results: dict[str, Any]) -> str:
+    """How many drives the claims rest on."""
+    drives, tested = len(results["test_drives"]["number"]), results["data"]["drives"]["test"]
+    if results["config"]["split"] == "inorder":
+        return f"All figures are on the test split: all seeds share its {drives} drives, on which every claim rests."
+    return (
+        f"All figures are on the test splits, {tested} drives a seed; every claim rests on the {drives} of all seeds."
+    )
+
+
 def _claim_rows(results: dict[str, Any]) -> Rows:
     """A row a claim and metric; what all rows of a claim share stands in the first alone."""
     rows, last = [["Claim", "Statement", "Comparison", "Metric", "Margin", "Difference", "Verdict"]], None
@@ -137,9 +156,9 @@ def _claim_slot_rows(results: dict[str, Any]) -> Rows:
 
 
 def _comparison(results: dict[str, Any], claim: dict[str, Any]) -> str:
-    """Both sides in labels; a side of two methods is what the first has ahead of the second."""
-    sides = [[_label(results, name) for name in claim[side].split(" − ")] for side in ("better", "worse")]
-    return " against ".join(side[0] if len(side) == 1 else f"({' over '.join(side)})" for side in sides)
+    """Both sides in labels; a side of two methods is how near the first is to the second."""
+    sides = [[_label(results, name) for name in claim[side].split(" to ")] for side in ("better", "worse")]
+    return " against ".join(side[0] if len(side) == 1 else f"({' to '.join(side)})" for side in sides)
 
 
 def _method_tables(results: dict[str, Any]) -> dict[str, Rows]:
@@ -151,7 +170,7 @@ def _method_tables(results: dict[str, Any]) -> dict[str, Rows]:
         for name in table["methods"]:
             method, data_free = results["methods"][name], "yes" if name in results["data_free"] else "no"
             measured = [_percent(method[metric]) for metric in COLUMNS]
-            ahead = ["–" if name == teacher else _span(*_ahead(results, name, metric, teacher)) for metric in SHOWN]
+            ahead = ["–" if name == teacher else _span(*table["ahead"][name][metric]) for metric in SHOWN]
             tables[table["title"]].append([_label(results, name), data_free, *measured, *ahead])
     return tables
 
@@ -180,7 +199,7 @@ def _size_tables(results: dict[str, Any]) -> dict[str, Rows]:
         rows = [["Method", "Weights", "FLOPs a window", *titles, *(f"Δ {title}" for title in titles)]]
         for name in sweep["methods"]:
             measured = [_percent(results["methods"][name][metric]) for metric in metrics]
-            ahead = [_span(*_ahead(results, name, metric)) for metric in metrics]
+            ahead = [_span(*sweep["ahead"][name][metric]) for metric in metrics]
             rows.append([_label(results, name), *cost[name], *measured, *ahead])
         tables[sweep["title"]] = rows
     return tables
@@ -196,13 +215,6 @@ def _latex(claims: Rows, methods: dict[str, Rows]) -> str:
         columns = "ll" + "r" * (len(rows[0]) - 2)
         found.append(latex_table(rows, columns, f"{title}. {NOTES['methods']}", f"tab:study-methods-{index}"))
     return "\n\n".join(found) + "\n"
-
-
-def _ahead(results: dict[str, Any], name: str, metric: str, teacher: str = "teacher") -> tuple[float, float, float]:
-    """How far a method is ahead of a teacher, paired by seed, mean over slots, with its interval; shares of 1."""
-    ours, theirs = (np.asarray(results["methods"][method][metric], float).mean(-1) for method in (name, teacher))
-    low, high = interval(ours - theirs)
-    return float((ours - theirs).mean()), float(low), float(high)
 
 
 def _span(difference: float, low: float | None, high: float | None) -> str:
@@ -250,12 +262,12 @@ def _draw_accuracy(results: dict[str, Any], tables: list[dict[str, Any]]) -> plt
     for axes, metric in zip(panels, SHOWN, strict=True):
         values = 100 * np.asarray([results["methods"][name][metric] for name in names], float)
         means, slots = values.mean(1), np.arange(values.shape[-1])
-        whiskers = np.stack([_whiskers(method.mean(0), *interval(method)) for method in values])
-        floor = _floor(means, means - np.nan_to_num(whiskers[:, 0])) - 0.5
+        errors = np.stack([_mean_and_error(results["methods"][name][metric])[1] for name in names])
+        floor = _floor(means, means - errors) - 0.5
         for place, name in enumerate(names):
             across = slots + 0.84 * ((place + 0.5) / len(names) - 0.5)  # side by side
             style = _style(results, name, place)
-            axes.errorbar(across, means[place], whiskers[place], linestyle="none", capsize=2, **style)
+            axes.errorbar(across, means[place], errors[place], linestyle="none", capsize=2, **style)
             for slot in np.flatnonzero(means[place] < floor):
                 text = {"rotation": 90, "ha": "center", "va": "bottom", "fontsize": 8, "color": style["color"]}
                 axes.text(across[slot], floor, f"◀ {means[place, slot]:.1f}", **text)
@@ -268,7 +280,7 @@ def _draw_accuracy(results: dict[str, Any], tables: list[dict[str, Any]]) -> plt
         axes.grid(visible=False, axis="x")
     handles, labels = panels[0].get_legend_handles_labels()
     style = {"ncols": min(5, math.ceil(len(names) / 2)), "frameon": False}
-    title = f"{tables[0]['title']}; filled: data-free; bars: 95 % bootstrap intervals over seeds"
+    title = f"{tables[0]['title']}; filled: data-free; bars: standard error over seeds"
     figure.legend(handles, labels, loc="outside upper center", title=title, **style)
     return figure
 
@@ -290,13 +302,13 @@ def _draw_differences(results: dict[str, Any], tables: list[dict[str, Any]]) -> 
     figure, panels = plt.subplots(len(tables), 2, sharex="col", squeeze=False, height_ratios=ratios, **size)
     cut = False
     for metric, column in zip(SHOWN, panels.T, strict=True):
-        ahead = [[_ahead(results, name, metric, _teacher(table)) for name in _compared(table)] for table in tables]
+        ahead = [np.array([table["ahead"][name][metric] for name in _compared(table)], float) for table in tables]
         middle, low, high = 100 * np.concatenate(ahead).T
         low, high = (np.where(np.isfinite(end), end, middle) for end in (low, high))
         floor, top = _floor(middle, np.minimum(low, 0)), max(high.max(), 0)
         cut |= (middle < floor).any()
         for axes, table, rows in zip(column, tables, ahead, strict=True):
-            _draw_bars(axes, results, _compared(table), 100 * np.array(rows), floor)
+            _draw_bars(axes, results, _compared(table), 100 * rows, floor)
         column[0].set_xlim(floor - 0.06 * (top - floor), top + 0.06 * (top - floor))
         column[-1].set_xlabel(f"{COLUMNS[metric]}: difference to the teacher, percentage points")
     for axes, right, table in zip(*panels.T, tables, strict=True):
@@ -305,7 +317,9 @@ def _draw_differences(results: dict[str, Any], tables: list[dict[str, Any]]) -> 
         right.set_yticks([])
     kinds = {"data-free": DATA_FREE, "with real data": REAL}
     handles = [Patch(color=colour, label=kind) for kind, colour in kinds.items()]
-    title = f"black: 95 % bootstrap interval, paired by seed{'; ◀: goes on to the number beside it' if cut else ''}"
+    title = (
+        f"black: 95 % bootstrap interval over seeds and drives{'; ◀: goes on to the number beside it' if cut else ''}"
+    )
     figure.legend(handles=handles, loc="outside upper right", ncols=2, frameon=False, title=title)
     return figure
 
@@ -334,7 +348,7 @@ def _draw_sweeps(results: dict[str, Any], sweeps: list[dict[str, Any]]) -> plt.F
     figure, panels = plt.subplots(lines, columns, squeeze=False, **size)
     for axes, sweep in zip(panels.flat, sweeps, strict=False):
         for metric, colour, marker in zip(SHOWN, COLOURS, MARKERS, strict=False):
-            middle, low, high = 100 * np.array([_ahead(results, name, metric) for name in sweep["methods"]]).T
+            middle, low, high = 100 * np.array([sweep["ahead"][name][metric] for name in sweep["methods"]], float).T
             style = {"color": colour, "marker": marker, "capsize": 3, "label": COLUMNS[metric]}
             axes.errorbar(sweep["values"], middle, _whiskers(middle, low, high), **style)
         axes.axhline(0, color="black", linewidth=1, linestyle="--", label="teacher")
@@ -351,6 +365,6 @@ def _draw_sweeps(results: dict[str, Any], sweeps: list[dict[str, Any]]) -> plt.F
     for axes in panels.flat[len(sweeps) :]:
         axes.remove()
     handles, labels = panels[0, 0].get_legend_handles_labels()
-    title = "bars: 95 % bootstrap intervals, paired by seed"
+    title = "bars: 95 % bootstrap intervals over seeds and drives"
     figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, title=title)
     return figure

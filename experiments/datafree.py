@@ -30,7 +30,17 @@ from experiments.methods import (
 )
 from experiments.recipes import RECIPES, Recipe, smaller
 from experiments.run import Run
-from experiments.world import Net, World, cost, cost_of, describe, evaluate_nets, open_world, scorer
+from experiments.world import (
+    Net,
+    World,
+    cost,
+    cost_of,
+    describe,
+    evaluate_nets,
+    open_world,
+    over_all_batches,
+    scorer,
+)
 
 SHOWN = 4
 """Sequences in the figure."""
@@ -105,13 +115,13 @@ def run(config: DataFree) -> None:
     }
     _, frames, rays = world.scans
     with folder.phase("evaluation"):
-        methods, beams = evaluate_nets(folder, world, nets)
+        methods, test_drives, beams = evaluate_nets(folder, world, nets)
         zero_shot = {} if teacher.fit else {"zero_shot": _on_all_windows(folder, world, teacher)}
         _keep_for_figures(folder, world, beams, fetch(generated.sensors["lidar"][0, :SHOWN, :frames]))
     generator = GENERATORS[config.generator](frames=frames, rays=rays)
     models = {"teacher": cost(world, teacher.module), "student": cost(world, student.module)}
     models["generator"] = cost_of(generator, (1, generator.noise))
-    folder.finish(data=describe(config, world), models=models, methods=methods, **zero_shot)
+    folder.finish(data=describe(config, world), models=models, methods=methods, test_drives=test_drives, **zero_shot)
     if is_first():
         from beamkd import report  # here, for Matplotlib would delay the first step
 
@@ -128,10 +138,10 @@ def _teacher(folder: Run, world: World, config: DataFree) -> Net:
 
 
 def _on_all_windows(folder: Run, world: World, teacher: Net) -> dict[str, Array]:
-    """Metrics of a loaded teacher on all windows, none of which was used to train it, [1, J + 1]."""
+    """Metrics of a loaded teacher on all windows, [1, J + 1]; which of them its owner trained it on is not known."""
     first = jax.tree.map(lambda leaf: leaf[:1], teacher.params)
     rows = jax.tree.map(lambda leaf: leaf[None], all_rows(len(world.windows)))
-    return scorer(folder, world, teacher.predict)(first, rows)[0]
+    return over_all_batches(scorer(folder, world, teacher.predict)(first, rows))
 
 
 def _keep_for_figures(folder: Run, world: World, beams: dict[str, np.ndarray], generated: np.ndarray) -> None:

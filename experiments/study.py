@@ -9,13 +9,13 @@ import dataclasses
 from typing import Any, Literal
 
 from beamkd.base import InputError
-from beamkd.claims import Claim, judge_all
+from beamkd.claims import METRICS, Claim, difference, judge_all
 from beamkd.training import FitConfig, is_first
 from experiments.flags import Flags, main
 from experiments.methods import GENERATORS
 from experiments.recipes import BEAMKD, PAPER, Recipe, smaller
 from experiments.run import Run
-from experiments.study_grids import GRIDS, Lesson, teacher_row
+from experiments.study_grids import GRIDS, Lesson, Table, teacher_row
 from experiments.world import Net, cost, cost_of, describe, evaluate_nets, open_world
 
 EQUAL = 0.01
@@ -65,7 +65,7 @@ class Study(Flags):
     grid: Literal["main", "generator", "student", "teacher", "all"] = "main"
     """Which methods to compare."""
     seeds: int = 20
-    """How many seeds: each draws split, weights, batches and noise."""
+    """How many seeds: each draws weights, batches and noise, and with `--split random` which drives are for what."""
     paper: Recipe = PAPER
     """The published recipe."""
     beamkd: Recipe = BEAMKD
@@ -99,20 +99,22 @@ def run(config: Study) -> None:
     rows = {row.name: row for row in [teacher_row(lesson), *(row for table in tables for row in table.rows)]}
     nets = {name: row.train() for name, row in rows.items()}
     with folder.phase("evaluation"):
-        methods, _ = evaluate_nets(folder, lesson.world, nets)
+        methods, test_drives, _ = evaluate_nets(folder, lesson.world, nets)
+        described = [(table, _described(table, methods, test_drives["counts"])) for table in tables]
     folder.finish(
         data=describe(config, lesson.world),
         models=_models(lesson, nets),
         methods=methods,
+        test_drives=test_drives,
         labels={name: row.label for name, row in rows.items()},
         data_free=[name for name, row in rows.items() if row.data_free],
-        tables=[{"title": t.title, "methods": [row.name for row in t.rows], "teacher": t.teacher} for t in tables],
+        tables=[shown for _, shown in described],
         sweeps=[
-            {"title": t.title, "axis": t.axis, "values": t.values, "methods": [row.name for row in t.rows], "log": True}
-            for t in tables
-            if t.axis
+            shown | {"axis": table.axis, "values": table.values, "log": True}
+            for table, shown in described
+            if table.axis
         ],
-        claims=judge_all(CLAIMS, methods),
+        claims=judge_all(CLAIMS, methods, test_drives["counts"]),
     )
     if is_first():
         from beamkd import report_study  # here, for Matplotlib would delay the first step
@@ -121,6 +123,18 @@ def run(config: Study) -> None:
         for table in report_study.console_tables(folder.folder):
             folder.say(table)
     folder.say(f"report and figures in {folder.folder}, {folder.seconds['total']:.0f} s in all")
+
+
+def _described(table: Table, methods: dict[str, dict], counts: dict[str, Any]) -> dict[str, Any]:
+    """A table's entry in the results; 'ahead': [difference to its teacher, lower, upper end] by method and metric."""
+
+    def ahead(name: str, metric: str) -> tuple[float, float, float]:
+        found = difference(name, table.teacher, methods, counts, metric)
+        return found.mean, found.low, found.high
+
+    names = [row.name for row in table.rows]
+    students = {name: {metric: ahead(name, metric) for metric in METRICS} for name in names if name != table.teacher}
+    return {"title": table.title, "methods": names, "teacher": table.teacher, "ahead": students}
 
 
 def _models(lesson: Lesson, nets: dict[str, Net]) -> dict[str, Any]:

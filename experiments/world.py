@@ -12,9 +12,20 @@ import numpy as np
 from flax import linen as nn
 
 from beamkd.base import Array, Batch, Forward, Rows, Windows
+from beamkd.claims import METRICS
 from beamkd.data import Split, gather, lidar_input, make_windows, on_host, select, split_drives, stack_splits
 from beamkd.models import count_weights, network
-from beamkd.training import FitState, Stream, fetch, flops, map_batches, mean_scores, score_batch
+from beamkd.training import (
+    FitState,
+    Scores,
+    Stream,
+    fetch,
+    flops,
+    map_batches,
+    mean_scores,
+    score_batch,
+    sums_by_drive,
+)
 from beamkd.training.evaluate import EVALUATION_BATCH
 from experiments.flags import Flags, load_drives
 from experiments.run import Run
@@ -122,29 +133,52 @@ def over_batches(run: Run, world: World, function: Callable[[Any, Batch], Any]) 
     return map_batches(function, world.data, world.take, EVALUATION_BATCH, run.map)
 
 
-def scorer(run: Run, world: World, predict: Forward) -> Callable[[Any, Rows], tuple[dict[str, Array], np.ndarray]]:
-    """A function (params, rows) -> metrics, beams predicted for current slots; compiled.
-
-    Metrics are by name, [members, J + 1], beams [members, N].
-    """
+def scorer(run: Run, world: World, predict: Forward) -> Callable[[Any, Rows], Scores]:
+    """A compiled function (params, rows) -> scores of all batches, [members, batches, ...], NumPy's arrays."""
     score = over_batches(run, world, functools.partial(score_batch, predict))
-
-    def measure(params, rows):
-        scores = fetch(score(params, rows))
-        return jax.vmap(mean_scores)(scores), scores.beams.reshape(len(scores.beams), -1)
-
-    return measure
+    return lambda params, rows: fetch(score(params, rows))
 
 
-def evaluate_nets(run: Run, world: World, nets: dict[str, Net]) -> tuple[dict[str, dict], dict[str, np.ndarray]]:
-    """On the test split, by network: metrics [members, J + 1], and beams predicted for current slots [members, N]."""
+def over_all_batches(scores: Scores) -> dict[str, Array]:
+    """Metrics by name, [members, J + 1]."""
+    return jax.vmap(mean_scores)(scores.replace(each={}, valid={}))
+
+
+def evaluate_nets(
+    run: Run, world: World, nets: dict[str, Net]
+) -> tuple[dict[str, dict], dict[str, Any], dict[str, np.ndarray]]:
+    """How networks do on the test split.
+
+    Returns:
+      By network its metrics [members, J + 1] and, by_drive, what claims are judged by, as `beamkd.claims` says;
+      'number' of the D drives that any member tests, and the 'counts' of `beamkd.claims`; and by network the beams
+      predicted for current slots, [members, N].
+    """
     scorers = {predict: scorer(run, world, predict) for predict in {net.predict for net in nets.values()}}
-    methods, beams = {}, {}
+    test, drive = fetch(world.split.test), np.asarray(world.windows.drive)
+    numbers = np.unique(drive[test.index[test.mask]])
+    methods, beams, counts = {}, {}, {}
     for name, net in nets.items():
-        methods[name], beams[name] = scorers[net.predict](net.params, world.split.test)
+        scores = scorers[net.predict](net.params, world.split.test)
+        sums, counts = _by_drive(scores, test, drive, numbers)
+        methods[name] = {**over_all_batches(scores), "by_drive": sums}
+        beams[name] = scores.beams.reshape(len(scores.beams), -1)
         if net.fit:
             methods[name] |= {"epochs": net.fit.epoch, "best_epoch": net.fit.best_epoch}
-    return methods, beams
+    return methods, {"number": numbers, "counts": counts}, beams
+
+
+def _by_drive(scores: Scores, rows: Rows, drive: np.ndarray, numbers: np.ndarray) -> tuple[dict, dict]:
+    """Sums over the windows of each drive, and their counts, by metric, [members, D, J + 1]."""
+    chosen = scores.replace(
+        **{part: {name: getattr(scores, part)[name] for name in METRICS} for part in ("each", "valid")}
+    )
+    members = [
+        jax.tree.map(lambda leaf, member=member: leaf[member], (chosen, rows)) for member in range(len(rows.mask))
+    ]
+    totals = [sums_by_drive(scores, rows, drive, numbers) for scores, rows in members]
+    sums, counts = jax.tree.map(lambda *leaves: np.stack(leaves), *totals)
+    return jax.tree.map(lambda leaf: leaf.round(6), sums), jax.tree.map(lambda leaf: leaf.astype(int), counts)
 
 
 def cost(world: World, module: nn.Module) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from beamkd.training import checkpoints
 from beamkd.training.batches import all_rows
 from beamkd.training.devices import fast_options, map_members, spread_batch
-from beamkd.training.evaluate import Scores, evaluate, flops, mean_scores, measure, score_batch
+from beamkd.training.evaluate import Scores, evaluate, flops, mean_scores, measure, score_batch, sums_by_drive
 from beamkd.training.fit import FitConfig, FitState, Task, advance, fit, start, stopped
 from beamkd.training.hosts import fetch, from_first, is_first, joined
 from beamkd.training.metrics import dba, power_loss_db, power_ratio, top_k
@@ -40,6 +40,7 @@ __all__ = [
     "start",
     "start_stream",
     "stopped",
+    "sums_by_drive",
     "supervised_task",
     "top_k",
     "mean_scores",

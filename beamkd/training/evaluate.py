@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from beamkd.base import Array, Batch, Forward, Rows
@@ -26,11 +27,15 @@ class Scores:
       metrics: by name, [J + 1].
       counts: how many examples each is the mean of, by name, [J + 1].
       beams: [B] int32, best-scored beam of the current slot.
+      each: the metrics of each example alone, by name, [B, J + 1]; 0 where it has none.
+      valid: whether it has them, by name, [B, J + 1] bool.
     """
 
     metrics: dict[str, Array]
     counts: dict[str, Array]
     beams: Array
+    each: dict[str, Array]
+    valid: dict[str, Array]
 
 
 def measure(logits: Array, batch: Batch) -> dict[str, Array]:
@@ -55,9 +60,10 @@ def score_batch(forward: Forward, params: Any, batch: Batch) -> Scores:
     """How a network does on a batch, without dropout."""
     logits = forward(params, batch, None).logits[:, -batch.labels.shape[1] :]
     metrics = measure(logits, batch)
-    labelled, received = (batch.labels >= 0).sum(0), (batch.power.max(-1) > 0).sum(0)
-    counts = {name: received if name.startswith("power") else labelled for name in metrics}
-    return Scores(metrics, counts, logits[:, 0].argmax(-1))
+    each = jax.vmap(lambda *example: measure(*jax.tree.map(lambda leaf: leaf[None], example)))(logits, batch)
+    labelled, received = batch.labels >= 0, batch.power.max(-1) > 0
+    valid = {name: received if name.startswith("power") else labelled for name in metrics}
+    return Scores(metrics, jax.tree.map(lambda there: there.sum(0), valid), logits[:, 0].argmax(-1), each, valid)
 
 
 def mean_scores(scores: Scores) -> dict[str, Array]:
@@ -67,6 +73,30 @@ def mean_scores(scores: Scores) -> dict[str, Array]:
         return (values * counts).sum(0) / jnp.maximum(counts.sum(0), 1)
 
     return jax.tree.map(mean, scores.metrics, scores.counts)
+
+
+def sums_by_drive(
+    scores: Scores, rows: Rows, drive: np.ndarray, numbers: np.ndarray
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """What a network scores on each drive, for intervals that cover other drives (`beamkd.claims`).
+
+    Args:
+      scores: of the batches of `rows`, [batches, ...], NumPy's arrays.
+      rows: N of them.
+      drive: [W], the drive of each window.
+      numbers: [D] ascending, the drives to tell apart; all that the rows are of, and maybe more.
+
+    Returns:
+      Sums of the metrics over the windows of each drive and how many windows these are, by name, [D, J + 1].
+    """
+    chosen = np.flatnonzero(rows.mask)
+    place = np.searchsorted(numbers, drive[rows.index[chosen]])
+
+    def total(values):
+        values = values.reshape(-1, values.shape[-1])[chosen].astype(np.float64)
+        return np.stack([np.bincount(place, slot, len(numbers)) for slot in values.T], -1)
+
+    return jax.tree.map(total, scores.each), jax.tree.map(total, scores.valid)
 
 
 def evaluate(
