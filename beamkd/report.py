@@ -57,13 +57,15 @@ def write(folder: Path) -> None:
     figures = {
         "accuracy.png": "Accuracy by slot on the test split; bars: standard error over seeds.",
         "generator.png": "Terms of the generator's loss over its training, by seed.",
-        "sequences.png": "Measured or simulated LiDAR sequences of the test split beside generated ones.",
+        "sequences.png": "LiDAR sequences of the test split beside generated ones.",
         "drive.png": "Receive power of the beams over one drive of the test split, with the best and predicted beams.",
     }
     save_figure(folder / "accuracy.png", _draw_accuracy(results))
-    save_figure(
-        folder / "generator.png", _draw_generator(_history(folder, "generator"), results["config"]["generator_loss"])
-    )
+    history = _history(folder, "generator")
+    if history:
+        save_figure(folder / "generator.png", _draw_generator(history, results["config"]["generator_loss"]))
+    else:  # no term of the loss had a weight
+        del figures["generator.png"]
     with np.load(folder / "figures.npz", allow_pickle=False) as arrays:
         save_figure(
             folder / "sequences.png",
@@ -100,10 +102,10 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 
 def _history(folder: Path, phase: str) -> dict[str, np.ndarray]:
-    """What was logged of a phase by name, [epochs, members]."""
+    """What was logged of a phase by name, [epochs, members]; nothing of a phase that had nothing to train."""
     with open(folder / "metrics.jsonl") as file:
         lines = [line for line in map(json.loads, file) if line["phase"] == phase]
-    names = [name for name in lines[0] if name not in ("phase", "epoch")]
+    names = [name for name in (lines[0] if lines else ()) if name not in ("phase", "epoch")]
     return {name: np.array([line[name] for line in lines], float) for name in names}
 
 
@@ -156,33 +158,41 @@ def _slot_names(slots: int) -> list[str]:
 
 
 def _markdown(results: dict[str, Any], figures: dict[str, str]) -> str:
-    data, config = results["data"], results["config"]
-    source = (
-        "the built-in simulated street"
-        if data["source"] == "sim"
-        else f"DeepSense 6G Scenario {data['scenario']} ({config['lidar']} LiDAR)"
-    )
     models = [["Network", "Weights", "FLOPs a window"]]
     for name, cost in results["models"].items():
         models.append([name.capitalize(), f"{cost['parameters']:,}", f"{cost['flops_per_window']:,.0f}"])
     parts = [
         "# Data-free knowledge distillation for beam tracking",
-        f"Data: {source}. {windows_and_seeds(results)}",
+        f"Data: {data_source(results)} {windows_and_seeds(results)}",
         "The data-free student has seen generated sequences and the teacher's answers on them, nothing else: no real "
         "window, label or validation score. All figures are on the test split.",
         "## Summary",
         "Percent, mean over slots; ± is the standard error over seeds. Power: received power over the best beam's.",
         markdown_table(_summary_rows(results)),
-        "## Top-1 by slot, percent",
-        markdown_table(_slot_rows(results, "top1")),
-        "## Top-5 by slot, percent",
-        markdown_table(_slot_rows(results, "top5")),
+        *(
+            part
+            for metric, title in COLUMNS.items()
+            for part in (f"## {title} by slot, percent", markdown_table(_slot_rows(results, metric)))
+        ),
         *(f"![{text}]({name})\n\n{text}" for name, text in figures.items()),
         "## Networks",
         markdown_table(models),
         *time_section(results["seconds"]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def data_source(results: dict[str, Any]) -> str:
+    """What of the data is simulated here; what a folder holds is called no more than that."""
+    data = results["data"]
+    if data["source"] == "sim":
+        return "the built-in simulated street. Simulated: everything, traffic, LiDAR and receive powers."
+    folder = f"a folder of DeepSense 6G Scenario {data['scenario']}"
+    if data.get("origin"):
+        folder += f" ({data['origin']})"
+    if results["config"]["lidar"] == "raycast":
+        return f"{folder}. Receive powers and positions: as in the folder. LiDAR: simulated along these positions."
+    return f"{folder}. Receive powers, positions and LiDAR: as in the folder."
 
 
 def windows_and_seeds(results: dict[str, Any]) -> str:
@@ -335,8 +345,11 @@ def main() -> None:
         sys.exit("usage: python -m beamkd.report RUN_FOLDER")
     folder = Path(sys.argv[1])
     try:
-        draws = {"benchmark": report_benchmark.write, "study": report_study.write}
-        draws.get(read_results(folder).get("experiment"), write)(folder)
+        draws = {"datafree": write, "study": report_study.write, "benchmark": report_benchmark.write}
+        experiment = read_results(folder).get("experiment")
+        if experiment not in draws:
+            raise InputError(f"{folder}: expected a run of {', '.join(draws)}, found one of {experiment}")
+        draws[experiment](folder)
     except InputError as error:
         print(f"report: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -17,6 +17,7 @@ from beamkd.report import (
     _percent,
     _slot_names,
     clean_axes,
+    data_source,
     latex_table,
     markdown_table,
     read_results,
@@ -96,14 +97,14 @@ def _results(folder: Path) -> dict[str, Any]:
 
 def _markdown(results: dict[str, Any], claims: Rows, methods: dict[str, Rows], figures: list[str]) -> str:
     parts = [f"# Study of data-free distillation, grid '{results['config']['grid']}'"]
-    parts.append(f"Data: {_source(results)} {windows_and_seeds(results)} {_carried(results)}")
+    parts.append(f"Data: {data_source(results)} {windows_and_seeds(results)} {_carried(results)}")
     if len(claims) > 1:
         parts += ["## Claims", NOTES["claims"], markdown_table(claims, left=4)]
     parts += ["## Methods", NOTES["methods"]]
     for title, rows in methods.items():
         parts += [f"### {title}", markdown_table(rows, left=2)]
     if results["tables"]:
-        for metric in SHOWN:
+        for metric in COLUMNS:
             parts += [f"## {COLUMNS[metric]} by slot, percent", markdown_table(_slot_rows(results, metric))]
     if len(claims) > 1:
         by_slot = markdown_table(_claim_slot_rows(results), left=3)
@@ -112,16 +113,6 @@ def _markdown(results: dict[str, Any], claims: Rows, methods: dict[str, Rows], f
         parts += [f"## {title}: weights and FLOPs", markdown_table(rows)]
     parts += [f"![{CAPTIONS[name]}]({name})\n\n{CAPTIONS[name]}" for name in figures]
     return "\n\n".join([*parts, *time_section(results["seconds"])]) + "\n"
-
-
-def _source(results: dict[str, Any]) -> str:
-    """What of the data is from a folder and what is simulated."""
-    if results["data"]["source"] == "sim":
-        return "the built-in simulated street. Simulated: everything, traffic, LiDAR and receive powers."
-    folder = f"a folder of DeepSense 6G Scenario {results['data']['scenario']}."
-    if results["config"]["lidar"] == "raycast":
-        return f"{folder} From the folder: receive powers and positions. Simulated: LiDAR, cast from the positions."
-    return f"{folder} From the folder: everything, LiDAR, positions and receive powers. Simulated: nothing."
 
 
 def _carried(results: dict[str, Any]) -> str:

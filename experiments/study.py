@@ -66,6 +66,8 @@ class Study(Flags):
     """Which methods to compare."""
     seeds: int = 20
     """How many seeds: each draws weights, batches and noise, and with `--split random` which drives are for what."""
+    quick: bool = False
+    """A small run, for trying: half a minute, somewhat over one the first time, when it is mostly compiled."""
     paper: Recipe = PAPER
     """The published recipe."""
     beamkd: Recipe = BEAMKD

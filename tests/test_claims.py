@@ -1,94 +1,137 @@
-import itertools
+"""Intervals against the analysis of variance and Student's t, worked out here, and by how often they hold the truth."""
+
 import math
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from beamkd.claims import FEWEST_SEEDS, METRICS, Claim, interval, judge, judge_all, verdict
+from beamkd.claims import FEWEST, METRICS, Claim, difference, interval, judge, judge_all, verdict, weighted_rates
+from tests.coverage_of_intervals import MIXES, coverage
 
-SHARES = np.random.default_rng(7).normal(0.01, 0.02, (12, 3))
-
-
-def rows(*seeds):
-    """A method with these rows of all metrics."""
-    return dict.fromkeys(METRICS, [list(seed) for seed in seeds])
+RNG = np.random.default_rng(7)
 
 
-def seeds(*row, count=5):
-    """A method with the same row for so many seeds."""
-    return rows(*[row] * count)
+def measured(rates, windows=8):
+    """A method whose rates [seeds, drives, slots] are the same in all metrics, each drive of so many windows."""
+    return {"by_drive": dict.fromkeys(METRICS, windows * np.asarray(rates, float))}
 
 
-def bca(values, resamples=20000):
-    """Efron's interval (1987), written out: bias from the share of means below, acceleration from a jackknife."""
-    rng, count = np.random.default_rng(1), len(values)
-    means = values[rng.integers(0, count, (resamples, count))].mean(1)
-    bias = stats.norm.ppf(((means < values.mean()).mean() + (means <= values.mean()).mean()) / 2)
-    left_out = (values.sum() - values) / (count - 1)
-    gap = left_out.mean() - left_out
-    acceleration = (gap**3).sum() / (6 * (gap**2).sum() ** 1.5)
-    score = bias + stats.norm.ppf([0.025, 0.975])
-    return np.quantile(means, stats.norm.cdf(bias + score / (1 - acceleration * score)))
+def counted(rates, windows=8):
+    """The windows behind `measured`."""
+    return dict.fromkeys(METRICS, np.full(np.shape(rates), float(windows)))
 
 
-@pytest.mark.parametrize("column", range(3))
-def test_interval_is_efrons(column):
-    values = SHARES[:, column]
-    found = interval(values)
-    assert found == pytest.approx(bca(values), abs=0.03 * np.ptp(found))
+def seeds(*row, count=5, drives=6):
+    """A method with the same slots for so many seeds and drives."""
+    return measured(np.broadcast_to(row, (count, drives, len(row))))
 
 
-def test_interval_of_skewed_differences_is_skewed_with_them():
+def equal(count=5, drives=6, slots=1):
+    """The windows behind `seeds`."""
+    return counted(np.zeros((count, drives, slots)))
+
+
+def of(rates):
+    """Interval of the mean of rates [seeds, drives], with as many windows each."""
+    rates = np.asarray(rates, float)[..., None]
+    found = interval(lambda weights: weighted_rates(weights, rates, np.ones_like(rates)), *rates.shape[:2])
+    return np.concatenate(found)
+
+
+def two_way(rates):
+    """The interval of a balanced layout with normal effects, from its mean squares."""
+    seeds, drives = rates.shape
+    by_seed, by_drive = rates.mean(1) - rates.mean(), rates.mean(0) - rates.mean()
+    rest = rates - rates.mean() - by_seed[:, None] - by_drive
+    of_seed, of_drive = (by_seed**2).sum() / (seeds - 1) / seeds, (by_drive**2).sum() / (drives - 1) / drives
+    of_rest = (rest**2).sum() / ((seeds - 1) * (drives - 1)) / (seeds * drives)
+    variance = max(of_seed + of_drive - of_rest, of_rest)
+    freedom = max(variance, of_seed, of_drive) ** 2 / (of_seed**2 / (seeds - 1) + of_drive**2 / (drives - 1))
+    return rates.mean() + stats.t.ppf([0.025, 0.975], freedom) * np.sqrt(variance)
+
+
+@pytest.mark.parametrize("shape", [(5, 13), (20, 21), (20, 100)])
+def test_interval_of_normal_effects_is_that_of_the_analysis_of_variance(shape):
+    rates = 0.3 * RNG.normal(size=(shape[0], 1)) + RNG.normal(size=(1, shape[1])) + RNG.normal(size=shape)
+    expected = two_way(rates)
+    assert of(rates) == pytest.approx(expected, abs=0.06 * np.ptp(expected))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_where_one_level_alone_varies_the_interval_is_students_of_that_level(axis):
+    values = np.random.default_rng(axis).normal(size=9)
+    rates = np.broadcast_to(values[:, None] if axis == 0 else values, (9, 12) if axis == 0 else (12, 9))
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert np.ptp(of(rates)) == pytest.approx(np.ptp(expected), rel=0.05)
+
+
+def test_a_lead_on_two_of_thirteen_drives_is_no_lead_however_many_seeds_agree():
+    rates = np.zeros((20, 13))
+    rates[:, :2] = 0.065
+    rates += RNG.normal(0, 0.002, rates.shape)
+    over_seeds = stats.ttest_1samp(rates.mean(1), 0).confidence_interval(0.95)
+    low, high = of(rates)
+    assert over_seeds.low > 0.009 and low < 0 < high
+
+
+def test_interval_of_skewed_drives_is_skewed_with_them():
     values = np.array([0.0, 0.0, 0.01, 0.01, 0.02, 0.02, 0.03, 0.2])
-    low, high = interval(values)
-    assert [low, high] == pytest.approx(bca(values), rel=0.05)
-    assert high - values.mean() > 2 * (values.mean() - low)
-
-
-def test_interval_of_few_seeds_is_of_all_their_resamples():
-    low, high = interval([0.0, 1.0, 2.0, 3.0])
-    means = np.mean(list(itertools.product([0.0, 1.0, 2.0, 3.0], repeat=4)), axis=1)
-    assert [low, high] == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.1)  # symmetric: no bias, no skew
-
-
-def test_every_column_has_the_interval_that_it_has_alone():
-    low, high = interval(SHARES)
-    alone = [interval(SHARES[:, column]) for column in range(3)]
-    assert low.shape == high.shape == (3,)
-    np.testing.assert_allclose(np.transpose([low, high]), alone, atol=1e-4)
+    low, high = of(np.broadcast_to(values, (6, 8)))
+    assert high - values.mean() > 1.5 * (values.mean() - low)
 
 
 def test_interval_moves_grows_and_turns_with_the_differences():
-    low, high = np.array(interval(SHARES))
-    np.testing.assert_allclose(interval(3 * SHARES + 0.5), [3 * low + 0.5, 3 * high + 0.5], atol=1e-4)
-    np.testing.assert_allclose(interval(-SHARES), [-high, -low], atol=1e-4)
+    rates = RNG.normal(0.01, 0.02, (6, 9))
+    low, high = of(rates)
+    np.testing.assert_allclose(of(3 * rates + 0.5), [3 * low + 0.5, 3 * high + 0.5], atol=1e-9)
+    np.testing.assert_allclose(of(-rates), [-high, -low], atol=1e-4)
+    np.testing.assert_array_equal(of(rates), [low, high])
 
 
-def test_constant_differences_give_that_constant_beside_others_that_vary():
-    values = np.stack([np.full(12, 0.125), SHARES[:, 0], np.zeros(12)], 1)
-    low, high = interval(values)
-    assert (low[0], high[0], low[2], high[2]) == (0.125, 0.125, 0, 0)
-    np.testing.assert_allclose([low[1], high[1]], interval(SHARES[:, 0]), atol=1e-4)
+@pytest.mark.filterwarnings("error")
+def test_constant_differences_give_that_constant():
+    rates = np.full((20, 13), 0.1)
+    rates[1] = np.nextafter(0.1, 1)
+    np.testing.assert_allclose(of(rates), (0.1, 0.1), rtol=1e-9)
+    np.testing.assert_allclose(of(0 * rates), (0, 0))
 
 
-@pytest.mark.parametrize("shape", [(1,), (1, 4)])
-def test_a_single_seed_bounds_nothing(shape):
-    low, high = interval(np.full(shape, 0.3))
-    assert low.shape == high.shape == shape[1:]
-    assert (low == -np.inf).all() and (high == np.inf).all()
+@pytest.mark.parametrize("shape", [(1, 9), (9, 1), (1, 1)])
+def test_a_single_seed_or_drive_bounds_nothing(shape):
+    low, high = of(np.full(shape, 0.3))
+    assert (low, high) == (-np.inf, np.inf)
 
 
-def test_same_result_each_time_whatever_was_drawn_before():
-    before = np.array(interval(SHARES))
-    np.random.default_rng().normal(size=100)
-    np.testing.assert_array_equal(interval(SHARES), before)
+def test_drives_count_by_their_windows():
+    sums, windows = np.array([[[1.0], [6.0]]]), np.array([[[2.0], [30.0]]])
+    np.testing.assert_allclose(
+        weighted_rates(np.array([[1, 1], [3, 0], [0, 0]]), sums, windows)[:2, 0, 0], [7 / 32, 0.5]
+    )
+    assert np.isnan(weighted_rates(np.zeros((1, 2)), sums, windows)).all()
 
 
-@pytest.mark.parametrize(("seeds", "least", "most"), [(20, 0.86, 0.99), (3, 0.55, 0.85)])
-def test_interval_holds_the_mean_as_often_as_it_says_with_many_seeds_and_less_often_with_few(seeds, least, most):
-    low, high = interval(np.random.default_rng(3).normal(size=(seeds, 100)))
-    assert least <= ((low < 0) & (high > 0)).mean() <= most
+def test_seeds_that_test_other_drives_share_those_of_all():
+    """Of 40 drives each of 6 seeds tests ten; a drive's own effect is common to the seeds that test it."""
+    rng = np.random.default_rng(3)
+    windows = np.zeros((6, 40, 1))
+    for seed in windows:
+        seed[rng.permutation(40)[:10]] = 8
+    effects = rng.normal(size=(1, 40, 1))
+    methods = {"a": measured(windows * effects, 1), "b": measured(0 * windows, 1)}
+    found = difference("a", "b", methods, dict.fromkeys(METRICS, windows), "top1")
+    tested = windows.sum(0)[:, 0] > 0
+    assert found.drives == tested.sum() < 40
+    share = (windows / windows.sum(1, keepdims=True)).mean(0)[:, 0]
+    assert found.mean == pytest.approx((share * effects[0, :, 0]).sum())
+    half = (found.high - found.low) / 2
+    assert half == pytest.approx(2.1 * np.sqrt((share**2).sum()) * effects[:, tested].std(), rel=0.4)
+
+
+@pytest.mark.parametrize("mix", ["drives", "usual"])
+@pytest.mark.parametrize(("seeds", "drives"), [(5, 13), (20, 21)])
+def test_interval_holds_the_truth_as_often_as_it_says(seeds, drives, mix):
+    assert 0.90 <= coverage(seeds, drives, MIXES[mix], datasets=300) <= 0.985
 
 
 @pytest.mark.parametrize(
@@ -112,79 +155,82 @@ def test_verdict_at_the_edges_of_a_margin(low, high, margin, expected):
     assert verdict(low, high, margin) == expected
 
 
-def test_a_claim_is_judged_over_seeds_and_slots():
-    methods = {"ours": rows((0.5, 0.25), (0.75, 0.5), (0.5, 0.5)), "theirs": rows((0.25, 0.25), (0.25, 0.5), (0.5, 0))}
-    found = judge(Claim("x", "Ours is better.", "ours", "theirs"), methods, "top5")
+def test_a_claim_is_judged_over_seeds_drives_and_slots():
+    ours = measured([[[0.5, 0.25]] * 2, [[0.75, 0.5]] * 2, [[0.5, 0.5]] * 2])
+    theirs = measured([[[0.25, 0.25]] * 2, [[0.25, 0.5]] * 2, [[0.5, 0]] * 2])
+    methods, windows = {"ours": ours, "theirs": theirs}, equal(3, 2, 2)
+    found = judge(Claim("x", "Ours is better.", "ours", "theirs"), methods, windows, "top5")
     assert (found["claim"], found["statement"], found["metric"]) == ("x", "Ours is better.", "top5")
-    assert (found["better"], found["worse"], found["margin"], found["seeds"]) == ("ours", "theirs", 0.0, 3)
+    assert (found["better"], found["worse"], found["margin"]) == ("ours", "theirs", 0.0)
+    assert (found["seeds"], found["drives"]) == (3, 2)
     assert found["difference"] == pytest.approx((0.25 + 0 + 0.5 + 0 + 0 + 0.5) / 6)
-    assert (found["low"], found["high"]) == interval(np.array([0.125, 0.25, 0.25]))  # of the means over slots
+    np.testing.assert_allclose([found["low"], found["high"]], of(np.repeat([[0.125], [0.25], [0.25]], 2, 1)))
     assert found["verdict"] == "open"  # three seeds are too few, whatever their interval
     np.testing.assert_allclose(found["slots"]["difference"], [0.25, 0.5 / 3])
-    slots = interval(np.array([[0.25, 0], [0.5, 0], [0, 0.5]]))
-    np.testing.assert_allclose([found["slots"]["low"], found["slots"]["high"]], slots)
+    slots = [of(np.repeat(column, 2, 1)) for column in ([[0.25], [0.5], [0]], [[0], [0], [0.5]])]
+    np.testing.assert_allclose(np.transpose([found["slots"]["low"], found["slots"]["high"]]), slots)
 
 
-def test_seeds_are_paired():
-    ours = np.random.default_rng(5).integers(16, 48, (20, 4)) / 64  # seeds differ far more than methods do
-    methods = {"ours": rows(*ours + 1 / 64), "theirs": rows(*ours)}
-    found = judge(Claim("x", "", "ours", "theirs"), methods, "dba")
-    assert (found["low"], found["high"], found["verdict"]) == (1 / 64, 1 / 64, "confirmed")
-
-
-@pytest.mark.filterwarnings("error")
-def test_differences_that_are_equal_up_to_rounding_are_constant():
-    values = np.full(20, 0.1)
-    values[1] = np.nextafter(0.1, 1)
-    np.testing.assert_allclose(interval(values), (0.1, 0.1))
+def test_seeds_and_drives_are_paired():
+    ours = RNG.integers(16, 48, (20, 13, 4)) / 64  # seeds and drives differ far more than methods do
+    methods = {"ours": measured(ours + 1 / 64), "theirs": measured(ours)}
+    found = judge(Claim("x", "", "ours", "theirs"), methods, counted(ours), "dba")
+    assert [found["low"], found["high"]] == pytest.approx([1 / 64] * 2) and found["verdict"] == "confirmed"
 
 
 def test_a_metric_is_judged_by_itself():
-    ahead, behind = seeds(0.75), seeds(0.5)
-    methods = {"ours": {**ahead, "power_ratio": behind["top1"]}, "theirs": {**behind, "power_ratio": ahead["top1"]}}
-    claim = Claim("x", "", "ours", "theirs")
-    assert [judge(claim, methods, metric)["verdict"] for metric in METRICS] == ["confirmed"] * 3 + ["refuted"]
+    ahead, behind = seeds(0.75)["by_drive"], seeds(0.5)["by_drive"]
+    ours, theirs = ({**some, "power_ratio": other["top1"]} for some, other in ((ahead, behind), (behind, ahead)))
+    methods, claim = {"ours": {"by_drive": ours}, "theirs": {"by_drive": theirs}}, Claim("x", "", "ours", "theirs")
+    assert [judge(claim, methods, equal(), metric)["verdict"] for metric in METRICS] == ["confirmed"] * 3 + ["refuted"]
 
 
-def test_pairs_are_judged_by_the_difference_of_their_differences():
-    varied = rows(*[(0.75,), (0.5,)] * 3)
-    methods = {"a": seeds(0.75, count=6), "b": seeds(0.5, count=6), "c": varied, "d": varied}
-    found = judge(Claim("x", "", ("a", "b"), ("c", "d")), methods, "top1")
-    assert (found["difference"], found["low"], found["high"]) == (0.25, 0.25, 0.25)
-    assert (found["better"], found["worse"]) == ("a − b", "c − d")
-    assert judge(Claim("x", "", ("c", "d"), ("a", "b")), methods, "top1")["verdict"] == "refuted"
+def test_pairs_are_judged_by_how_near_they_are():
+    """A student a quarter above its teacher is as far from it as one a quarter below; one that equals it is nearer."""
+    methods = {"teacher": seeds(0.5), "above": seeds(0.75), "below": seeds(0.25), "same": seeds(0.5)}
+
+    def nearer(one, other):
+        return judge(Claim("x", "", (one, "teacher"), (other, "teacher")), methods, equal(), "top1")
+
+    assert nearer("above", "below")["difference"] == 0
+    assert (nearer("same", "above")["difference"], nearer("same", "above")["verdict"]) == (0.25, "confirmed")
+    assert nearer("above", "same")["verdict"] == "refuted"
+    assert nearer("same", "above")["better"] == "same to teacher"
 
 
-@pytest.mark.parametrize(
-    "sides", [("a", "gone"), ("gone", "a"), (("a", "gone"), ("a", "b")), (("a", "b"), ("a", "gone"))]
-)
-def test_a_claim_about_a_missing_method_is_not_judged(sides):
-    methods = {"a": rows((0.5,), (0.5,)), "b": rows((0.5,), (0.25,))}
-    assert judge(Claim("x", "", *sides), methods, "top1") is None
+def test_nearness_is_of_each_seed_and_slot():
+    gaps = np.array([[0.25, -0.25], [-0.25, 0.25]])[:, None]
+    methods = {"a": measured(np.repeat(0.5 + gaps, 6, 1)), "b": measured(np.full((2, 6, 2), 0.5))}
+    found = difference(("a", "b"), ("b", "b"), methods, equal(2, 6, 2), "top1")
+    assert found.mean == -0.25
 
 
 def test_a_margin_turns_a_small_loss_into_a_par():
     methods = {"ours": seeds(0.5), "theirs": seeds(0.515625)}
-    for margin, expected in ((0.0, "refuted"), (0.01, "refuted"), (0.015625, "open"), (0.02, "confirmed")):
-        assert judge(Claim("x", "", "ours", "theirs", margin), methods, "top1")["verdict"] == expected
+    for margin, expected in ((0.0, "refuted"), (0.01, "refuted"), (0.02, "confirmed")):
+        assert judge(Claim("x", "", "ours", "theirs", margin), methods, equal(), "top1")["verdict"] == expected
 
 
-@pytest.mark.parametrize(("count", "expected"), [(FEWEST_SEEDS - 1, "open"), (FEWEST_SEEDS, "confirmed")])
-def test_few_seeds_leave_every_claim_open(count, expected):
-    methods = {"ours": seeds(0.75, count=count), "theirs": seeds(0.5, count=count)}
-    assert judge(Claim("x", "", "ours", "theirs"), methods, "top1")["verdict"] == expected
+@pytest.mark.parametrize("few", ["seeds", "drives"])
+@pytest.mark.parametrize(("missing", "expected"), [(1, "open"), (0, "confirmed")])
+def test_few_seeds_or_drives_leave_every_claim_open(few, missing, expected):
+    count, drives = (FEWEST[name] - missing * (name == few) for name in ("seeds", "drives"))
+    methods = {"ours": seeds(0.75, count=count, drives=drives), "theirs": seeds(0.5, count=count, drives=drives)}
+    found = judge(Claim("x", "", "ours", "theirs"), methods, equal(count, drives), "top1")
+    assert found["verdict"] == expected
 
 
 def test_methods_of_unequal_seeds_are_refused():
-    with pytest.raises(ValueError, match=r"\(5, 1\) and \(1, 1\)"):
-        judge(Claim("x", "", "a", "b"), {"a": seeds(0.5), "b": seeds(0.5, count=1)}, "top1")
+    methods = {"a": seeds(0.5), "b": seeds(0.5, count=4)}
+    with pytest.raises(ValueError, match=r"b: expected top1 .* \(5, 6, 1\), found \(4, 6, 1\)"):
+        judge(Claim("x", "", "a", "b"), methods, equal(), "top1")
 
 
 def test_all_claims_are_judged_by_all_metrics_but_those_of_methods_that_are_not_there():
-    found = judge_all([Claim("x", "", "a", "b"), Claim("y", "", "a", "gone")], {"a": seeds(0.5), "b": seeds(0.5)})
-    assert [(claim["claim"], claim["metric"]) for claim in found] == [("x", metric) for metric in METRICS]
-
-
-def test_one_seed_leaves_every_claim_open():
-    found = judge(Claim("x", "", "a", "b", 0.5), {"a": rows((0.9, 0.9)), "b": rows((0.1, 0.2))}, "top1")
-    assert (found["verdict"], found["seeds"], found["difference"]) == ("open", 1, pytest.approx(0.75))
+    methods = {"a": seeds(0.5), "b": seeds(0.5)}
+    claims = [Claim("x", "", *sides) for sides in (("a", "gone"), ("gone", "a"), (("a", "gone"), "b"), ("a", "b"))]
+    claims.append(Claim("y", "", ("a", "b"), ("a", "b")))
+    found = judge_all(claims, methods, equal())
+    assert [(claim["better"], claim["metric"]) for claim in found] == [
+        (better, metric) for better in ("a", "a to b") for metric in METRICS
+    ]

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from beamkd import report
 from beamkd.base import InputError
-from beamkd.claims import Claim, interval, judge
+from beamkd.claims import METRICS, Claim, difference, judge
 from beamkd.report_study import console_tables, write
 
 FIGURES = ("accuracy.png", "differences.png", "sweeps.png")
@@ -22,11 +22,32 @@ def method(first, *, step=0.0):
     return {name: values.tolist() for name, values in {**found, "power_ratio": top1 + 0.375}.items()}
 
 
+DRIVES, WINDOWS = 3, 8.0
+
+
+def by_drive(methods):
+    """What `beamkd.claims` compares: every drive like all."""
+    for values in methods.values():
+        rates = {name: np.array(values[name])[:, None].repeat(DRIVES, 1) for name in METRICS}
+        values["by_drive"] = {name: WINDOWS * rate for name, rate in rates.items()}
+    return dict.fromkeys(METRICS, np.full(rates["top1"].shape, WINDOWS))
+
+
+def ahead(methods, counts, names, teacher="teacher"):
+    """The differences of a table, as the study writes them."""
+
+    def of(name, metric):
+        found = difference(name, teacher, methods, counts, metric)
+        return [found.mean, found.low, found.high]
+
+    return {name: {metric: of(name, metric) for metric in METRICS} for name in names if name != teacher}
+
+
 def plain(value):
     """A claim as JSON has it."""
     if isinstance(value, dict):
         return {name: plain(entry) for name, entry in value.items()}
-    if isinstance(value, np.ndarray) and value.ndim:
+    if isinstance(value, list) or (isinstance(value, np.ndarray) and value.ndim):
         return [plain(entry) for entry in value]
     if isinstance(value, (float, np.ndarray)):
         return float(value) if np.isfinite(value) else None
@@ -39,19 +60,21 @@ def study(seeds=2):
     methods |= {"half": method(0.4375), "whole": method(0.5)}
     for values in methods.values():
         values |= {name: rows[:seeds] for name, rows in values.items()} | {"epochs": [10, 20][:seeds]}
+    counts = by_drive(methods)
     claims = [
         Claim("a", "Ours & theirs are at 100 %.", "ours", "teacher"),
-        Claim("b", "KD_1 gains less.", ("ours", "teacher"), ("kd", "teacher"), 0.02),
+        Claim("b", "KD_1 is farther.", ("ours", "teacher"), ("kd", "teacher"), 0.02),
     ]
-    judged = [plain(judge(claim, methods, metric)) for claim in claims for metric in ("top1", "power_ratio")]
+    judged = [judge(claim, methods, counts, metric) for claim in claims for metric in ("top1", "power_ratio")]
     models = {"teacher": {"parameters": 189952, "flops_per_window": 5e6}}
     models |= {
         name: {"parameters": size, "flops_per_window": 20.0 * size}
         for name, size in zip(("half", "whole"), SIZES, strict=True)
     }
-    return {
+    main, sizes = ["teacher", "kd", "ours", "noise"], ["half", "whole"]
+    results = {
         "experiment": "study",
-        "config": {"grid": "main", "seeds": seeds, "seed": 3, "source": "sim", "lidar": "measured"},
+        "config": {"grid": "main", "seeds": seeds, "seed": 3, "source": "sim", "lidar": "measured", "split": "inorder"},
         "data": {
             "source": "sim",
             "scenario": None,
@@ -60,24 +83,27 @@ def study(seeds=2):
         },
         "models": models,
         "methods": methods,
+        "test_drives": {"number": [4, 5, 6], "counts": counts},
         "labels": {"teacher": "teacher, CNN-GRU", "kd": "KD_1 & real data", "ours": "ours [new]", "noise": "50% noise"},
         "data_free": ["ours", "noise", "half", "whole"],
         "tables": [
-            {"title": "Main methods", "methods": ["teacher", "kd", "ours", "noise"]},
-            {"title": "Sizes", "methods": ["half", "whole"]},
+            {"title": "Main methods", "methods": main, "ahead": ahead(methods, counts, main)},
+            {"title": "Sizes", "methods": sizes, "ahead": ahead(methods, counts, sizes)},
         ],
         "sweeps": [
             {
                 "title": "Size",
                 "axis": "student weights",
                 "values": list(SIZES),
-                "methods": ["half", "whole"],
+                "methods": sizes,
+                "ahead": ahead(methods, counts, sizes),
                 "log": True,
             }
         ],
         "claims": judged,
         "seconds": {"total": 12.5, "compile": 4.0, "phases": {"teacher": 3.0}},
     }
+    return plain(results)
 
 
 @pytest.fixture
@@ -127,8 +153,10 @@ def test_method_table_holds_means_errors_and_differences_to_the_teacher(usual):
     # Means over slots: 0.4375 for the teacher; KD's seeds are 0 and 6.25 points ahead: 3.125 ± 3.125.
     assert found[0] == ["teacher, CNN-GRU", "no", "43.8 ± 0.0", "68.8 ± 0.0", "75.0 ± 0.0", "81.2 ± 0.0", "–", "–"]
     assert found[1][:6] == ["KD_1 & real data", "no", "46.9 ± 3.1", "71.9 ± 3.1", "78.1 ± 3.1", "84.4 ± 3.1"]
-    low, high = (100 * end for end in interval(np.array([0.0, 0.0625])))
-    assert found[1][6] == found[1][7] == f"+3.12 [{low:+.2f}, {high:+.2f}]"
+    # Student's t of two values that stand for a normal distribution: 12.7 standard errors either way.
+    low, high = (float(end.replace("−", "-")) for end in re.fullmatch(r"\+3.12 \[(.+), (.+)\]", found[1][6]).groups())
+    assert (low, high) == pytest.approx((3.125 - 12.7 * 3.125, 3.125 + 12.7 * 3.125), rel=0.5)
+    assert found[1][7] == found[1][6]
     assert found[2] == ["ours [new]", "yes", "46.9 ± 0.0", *found[2][3:6], *["+3.12 [+3.12, +3.12]"] * 2]
     assert found[3][6] == "−37.50 [−37.50, −37.50]"
     assert [row[0] for row in rows(text, "Sizes")[2:]] == ["half", "whole"]  # no label: the name
@@ -141,9 +169,9 @@ def test_claims_come_first_with_labels_points_and_verdicts(usual):
     statement, against = "Ours & theirs are at 100 %.", "ours [new] against teacher, CNN-GRU"
     assert found[0] == ["a", statement, against, "Top-1", "0.0", "+3.12 [+3.12, +3.12]", "open"]
     assert found[1] == ["", "", "", "Power", "0.0", "+3.12 [+3.12, +3.12]", "open"]
-    pairs = "(ours [new] over teacher, CNN-GRU) against (KD_1 & real data over teacher, CNN-GRU)"
-    assert found[2][:5] == ["b", "KD_1 gains less.", pairs, "Top-1", "2.0"]
-    assert found[2][5].startswith("+0.00 [−3.1") and found[2][6] == "open"
+    pairs = "(ours [new] to teacher, CNN-GRU) against (KD_1 & real data to teacher, CNN-GRU)"
+    assert found[2][:5] == ["b", "KD_1 is farther.", pairs, "Top-1", "2.0"]
+    assert found[2][5].startswith("+0.00 [−") and found[2][6] == "open"
     assert rows(text, "Claims by slot")[2] == ["a", against, "Top-1", *["+3.12 [+3.12, +3.12]"] * 2]
 
 
@@ -155,6 +183,8 @@ def test_slots_sizes_and_time_have_their_tables(usual):
         ["teacher, CNN-GRU", "50.0 ± 0.0", "37.5 ± 0.0"],
         ["KD_1 & real data", "53.1 ± 3.1", "40.6 ± 3.1"],
     ]
+    assert rows(text, "Power by slot, percent")[2] == ["teacher, CNN-GRU", "87.5 ± 0.0", "75.0 ± 0.0"]
+    assert rows(text, "DBA by slot, percent")[2] == ["teacher, CNN-GRU", "81.2 ± 0.0", "68.8 ± 0.0"]
     assert rows(text, "Top-5 by slot, percent")[2] == ["teacher, CNN-GRU", "75.0 ± 0.0", "62.5 ± 0.0"]
     _, _, half, whole = rows(text, "Size: weights and FLOPs")
     assert half == ["half", "2,000", "40,000", "37.5 ± 0.0", "62.5 ± 0.0", "75.0 ± 0.0", *["−6.25 [−6.25, −6.25]"] * 3]
@@ -164,17 +194,23 @@ def test_slots_sizes_and_time_have_their_tables(usual):
 
 
 @pytest.mark.parametrize(
-    ("source", "lidar", "said"),
+    ("source", "lidar", "origin", "said"),
     [
-        ("sim", "measured", "Simulated: everything"),
-        ("deepsense", "measured", "Scenario 8. From the folder: everything"),
-        ("deepsense", "raycast", "From the folder: receive powers and positions. Simulated: LiDAR"),
+        ("sim", "measured", None, "Simulated: everything"),
+        ("deepsense", "measured", None, "Scenario 8. Receive powers, positions and LiDAR: as in the folder."),
+        ("deepsense", "raycast", None, "Receive powers and positions: as in the folder. LiDAR: simulated"),
+        (
+            "deepsense",
+            "measured",
+            "written by us",
+            "Scenario 8 (written by us). Receive powers, positions and LiDAR: as",
+        ),
     ],
 )
-def test_head_says_what_is_simulated(written, source, lidar, said):
+def test_head_says_what_is_simulated_and_of_a_folder_no_more_than_is_known(written, source, lidar, origin, said):
     results = study()
     results["config"] |= {"source": source, "lidar": lidar}
-    results["data"] |= {"source": source, "scenario": 8}
+    results["data"] |= {"source": source, "scenario": 8, "origin": origin}
     results |= {"sweeps": [], "tables": []}
     head = written(results)[1].split("## ")[0]
     assert said in head
@@ -183,7 +219,9 @@ def test_head_says_what_is_simulated(written, source, lidar, said):
 
 def test_a_table_with_a_teacher_of_its_own_is_compared_with_that(written):
     results = study()
-    results["tables"][0]["teacher"] = "kd"
+    table = results["tables"][0]
+    table |= {"teacher": "kd"}
+    table["ahead"] = plain(ahead(results["methods"], results["test_drives"]["counts"], table["methods"], "kd"))
     _, text = written(results)
     found = {row[0]: row[6:] for row in rows(text, "Main methods")[2:]}
     assert found["KD_1 & real data"] == ["–", "–"]
@@ -223,7 +261,7 @@ def test_figures_are_pictures(usual):
 
 def test_figures_and_tables_without_content_are_not_made(written):
     results = study()
-    results |= {"sweeps": [], "claims": [], "tables": [{"title": "Alone", "methods": ["teacher"]}]}
+    results |= {"sweeps": [], "claims": [], "tables": [{"title": "Alone", "methods": ["teacher"], "ahead": {}}]}
     folder, text = written(results)
     assert [name for name in FIGURES if (folder / name).exists()] == ["accuracy.png"]
     assert "sweeps.png" not in text and "Claims" not in text
@@ -268,3 +306,23 @@ def test_a_folder_without_results_is_refused(tmp_path, contents, named):
         with pytest.raises(InputError, match=named) as refusal:
             call(tmp_path)
         assert "results.json" in str(refusal.value)
+
+
+def test_a_study_of_an_earlier_version_is_refused(folder):
+    results = study()
+    del results["test_drives"]
+    with pytest.raises(InputError, match="expected results by test drive, found none"):
+        write(folder(results))
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [
+        ("inorder", "all seeds share its 3 drives, on which every claim rests."),
+        ("random", "5 drives a seed; every claim rests on the 3 of all seeds."),
+    ],
+)
+def test_head_says_how_many_drives_carry_a_claim(written, split, said):
+    results = study()
+    results["config"]["split"] = split
+    assert said in written(results)[1].split("## ")[0]

@@ -21,6 +21,7 @@ from beamkd.training import (
     power_loss_db,
     power_ratio,
     score_batch,
+    sums_by_drive,
     supervised_task,
     top_k,
 )
@@ -94,6 +95,25 @@ def test_all_metrics_are_those_of_one_go_whatever_the_batches_and_the_padding(da
         for name, value in expected.items():
             assert value.shape == (SLOTS,)
             np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
+
+
+def test_each_window_is_scored_alone_and_summed_by_its_drive(data, batch_size):
+    order, drive = np.array([5, 2, 7, 0, 9, 10]), np.array([3, 3, 8, 8, 8, 5, 5, 9, 9, 9, 9])
+    rows = Rows(order[None], np.array([[True, True, False, True, True, True]]))
+    scores = map_batches(functools.partial(score_batch, forward), data, take, batch_size)(jnp.array([2.0]), rows)
+    alone = jax.tree.map(lambda leaf: np.asarray(leaf[0]), (scores, rows))
+    sums, counts = sums_by_drive(*alone, drive, np.array([3, 5, 8, 9]))
+    chosen = order[rows.mask[0]]
+    logits, labels, power = (np.asarray(data[name]) for name in ("logits", "labels", "power"))
+    best = logits[chosen, -SLOTS:].argmax(-1)
+    for number, place in {3: 0, 5: 1, 8: 2, 9: 3}.items():
+        own, labelled = (drive[chosen] == number)[:, None], labels[chosen] >= 0
+        hits = (best == labels[chosen]) & labelled
+        swept = np.take_along_axis(power[chosen], best[..., None], -1)[..., 0] / np.maximum(power[chosen].max(-1), 1e-9)
+        np.testing.assert_array_equal(sums["top1"][place], (hits & own).sum(0))
+        np.testing.assert_array_equal(counts["dba"][place], (labelled & own).sum(0))
+        np.testing.assert_allclose(sums["power_ratio"][place], (swept * own).sum(0), rtol=1e-5)
+        np.testing.assert_array_equal(counts["power_ratio"][place], ((power[chosen].max(-1) > 0) & own).sum(0))
 
 
 def test_measure_looks_at_labels_and_powers_alone(data):
