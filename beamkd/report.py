@@ -94,17 +94,23 @@ def read_results(folder: Path) -> dict[str, Any]:
     """
     path = folder / "results.json"
     try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path}: expected the results of a finished run, found no file") from None
+        results = json.loads(path.read_text())
+    except OSError as error:
+        raise InputError(f"{path}: expected the results of a finished run, found no file ({error.strerror})") from None
     except ValueError as error:
         raise InputError(f"{path}: expected JSON, found {error}") from None
+    if not isinstance(results, dict):
+        raise InputError(f"{path}: expected the results of a run, found {type(results).__name__}")
+    return results
 
 
 def _history(folder: Path, phase: str) -> dict[str, np.ndarray]:
     """What was logged of a phase by name, [epochs, members]; nothing of a phase that had nothing to train."""
-    with open(folder / "metrics.jsonl") as file:
-        lines = [line for line in map(json.loads, file) if line["phase"] == phase]
+    path = folder / "metrics.jsonl"
+    try:
+        lines = [line for line in map(json.loads, path.read_text().splitlines()) if line["phase"] == phase]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: expected a line an epoch, found {error}") from None
     names = [name for name in (lines[0] if lines else ()) if name not in ("phase", "epoch")]
     return {name: np.array([line[name] for line in lines], float) for name in names}
 
@@ -273,7 +279,8 @@ def _draw_generator(history: dict[str, np.ndarray], weights: dict[str, float]) -
         "layers": "statistics of all layers\nrelative squared error",
     }
     terms = {name: label for name, label in terms.items() if name in history}
-    figure, panels = plt.subplots(1, len(terms), figsize=(3.3 * len(terms), 3.2), layout="constrained")
+    size = {"figsize": (3.3 * len(terms), 3.2), "layout": "constrained"}
+    figure, (panels,) = plt.subplots(1, len(terms), squeeze=False, **size)
     for axes, (name, label) in zip(panels, terms.items(), strict=True):
         values = history[name]
         for member in values.T:

@@ -1,0 +1,95 @@
+"""The report of the data-free experiment, from the files of a made-up run."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from beamkd import report
+from beamkd.base import InputError
+
+SLOTS, FRAMES, BEAMS = 2, 5, 8
+METRICS = {"top1": 0.5, "top2": 0.6, "top3": 0.7, "top5": 0.75, "dba": 0.8, "power_ratio": 0.875}
+FIGURES = {"accuracy.png", "generator.png", "sequences.png", "drive.png"}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """run(generator_steps=…) writes the files of a run of two seeds: its folder."""
+
+    def run(generator_steps=3, **data):
+        rng = np.random.default_rng(0)
+        shares = {name: [[share, share - 0.25]] * 2 for name, share in METRICS.items()}
+        results = {
+            "experiment": "datafree",
+            "config": {"seeds": 2, "seed": 0, "lidar": "measured", "generator_loss": {"metadata": 1.0, "layers": 0.0}},
+            "data": {
+                "source": "sim",
+                "scenario": None,
+                "windows": {"train": 9, "val": 2, "test": 4},
+                "drives": {"train": 3, "val": 1, "test": 2},
+                **data,
+            },
+            "models": {name: {"parameters": 10, "flops_per_window": 20.0} for name in ("teacher", "student")},
+            "methods": {name: {**shares, "epochs": [3, 4]} for name in report.METHODS},
+            "seconds": {"total": 3.0, "compile": 1.0, "phases": {"teacher": 2.0}},
+        }
+        (tmp_path / "results.json").write_text(json.dumps(results))
+        lines = [{"phase": "teacher", "epoch": 1, "loss": [1.0, 1.0]}]
+        lines += [
+            {"phase": "generator", "epoch": step, "loss": [1 / step] * 2, "metadata": [1 / step] * 2}
+            for step in range(1, generator_steps + 1)
+        ]
+        (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        scans = rng.uniform(5, 15, (4, 8, 216))
+        beams = {f"beam_{name}": rng.integers(0, BEAMS, FRAMES) for name in report.METHODS}
+        power = rng.uniform(1, 2, (FRAMES, BEAMS))
+        np.savez(tmp_path / "figures.npz", real=scans, generated=scans, power=power, drive=7, **beams)
+        return tmp_path
+
+    return run
+
+
+def test_accuracy_dba_and_power_have_tables_by_slot(run):
+    folder = run()
+    report.write(folder)
+    text = (folder / "report.md").read_text()
+    for title, now, later in (("Top-1", 50, 25), ("Top-5", 75, 50), ("DBA", 80, 55), ("Power", 87.5, 62.5)):
+        table = text.split(f"## {title} by slot, percent\n\n")[1].splitlines()
+        assert table[0] == "| Network | now | +1 |" and table[2] == f"| Teacher | {now:.1f} | {later:.1f} |"
+    assert {path.name for path in folder.glob("*.png")} == FIGURES
+    assert all(f"]({name})" in text for name in FIGURES)
+
+
+def test_an_untrained_generator_has_no_figure_of_its_training(run):
+    folder = run(generator_steps=0)
+    report.write(folder)
+    text = (folder / "report.md").read_text()
+    assert {path.name for path in folder.glob("*.png")} == FIGURES - {"generator.png"}
+    assert "generator.png" not in text and "sequences.png" in text
+
+
+def test_a_folder_is_said_to_hold_what_it_says_of_itself(run):
+    folder = run(source="deepsense", scenario=8, origin="written by beamkd, not recorded")
+    report.write(folder)
+    said = "Scenario 8 (written by beamkd, not recorded). Receive powers, positions and LiDAR: as in the folder."
+    assert said in (folder / "report.md").read_text()
+
+
+@pytest.mark.parametrize("results", ['{"experiment": "street"}', "{}", "[]"])
+def test_drawing_again_what_has_no_report_is_one_line_with_status_2(tmp_path, monkeypatch, capsys, results):
+    (tmp_path / "results.json").write_text(results)
+    monkeypatch.setattr(sys, "argv", ["report", str(tmp_path)])
+    with pytest.raises(SystemExit) as stop:
+        report.main()
+    errors = capsys.readouterr().err.strip()
+    assert stop.value.code == 2 and len(errors.splitlines()) == 1
+    assert errors.startswith(f"report: {tmp_path}") and "expected" in errors
+
+
+def test_results_that_lack_what_a_report_needs_are_refused(run):
+    folder = run()
+    (folder / "metrics.jsonl").unlink()
+    with pytest.raises(InputError, match=r"metrics\.jsonl: expected"):
+        report.write(folder)
