@@ -1,5 +1,6 @@
 """Tables and figures of a run, from the files in its folder: `python -m beamkd.report RUN` draws them again."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import tyro
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from rich.box import SIMPLE_HEAD
@@ -344,19 +346,31 @@ def _draw_drive(arrays: Any) -> plt.Figure:
     return figure
 
 
+@dataclasses.dataclass(frozen=True)
+class Redraw:
+    """Draw the report of a run again, from the files in its folder."""
+
+    run: tyro.conf.Positional[Path]
+    """The folder of the run."""
+    keep: Path | None = None
+    """Write a study's tables to this FILE.md, too, and what they are made of to FILE.json beside it."""
+
+
 def main() -> None:
     """Draw the run again that the command line names, by the experiment that it is of."""
     from beamkd import report_benchmark, report_study  # here, for they build on this module
 
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m beamkd.report RUN_FOLDER")
-    folder = Path(sys.argv[1])
+    config = tyro.cli(Redraw, prog="python -m beamkd.report")
     try:
         draws = {"datafree": write, "study": report_study.write, "benchmark": report_benchmark.write}
-        experiment = read_results(folder).get("experiment")
+        experiment = read_results(config.run).get("experiment")
         if experiment not in draws:
-            raise InputError(f"{folder}: expected a run of {', '.join(draws)}, found one of {experiment}")
-        draws[experiment](folder)
+            raise InputError(f"{config.run}: expected a run of {', '.join(draws)}, found one of {experiment}")
+        if config.keep and experiment != "study":
+            raise InputError(f"--keep: expected it with a study, found one of {experiment}")
+        draws[experiment](config.run)
+        if config.keep:
+            report_study.keep(config.run, config.keep)
     except InputError as error:
         print(f"report: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -1,5 +1,6 @@
 """Tables and figures of a study, from its results.json: `python -m beamkd.report RUN` draws them again."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,22 @@ def write(folder: Path) -> None:
     claims, methods = _claim_rows(results), _method_tables(results)
     (folder / "report.md").write_text(_markdown(results, claims, methods, figures))
     (folder / "report.tex").write_text(_latex(claims, methods))
+
+
+def keep(folder: Path, path: Path) -> None:
+    """Write the tables of the study in `folder` to `path`, Markdown, and what they are made of beside it, JSON.
+
+    Sums by drive and the times of phases stay behind.
+    """
+    results = _results(folder)
+    results["methods"] = {
+        name: {metric: rows for metric, rows in method.items() if metric != "by_drive"}
+        for name, method in results["methods"].items()
+    }
+    results["test_drives"] = {"number": results["test_drives"]["number"]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".json").write_text(json.dumps(results) + "\n")
+    path.write_text(_markdown(results, _claim_rows(results), _method_tables(results), []))
 
 
 def console_tables(folder: Path) -> list[Table]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from beamkd import report
+from beamkd import report, report_study
 from beamkd.base import InputError
 from beamkd.claims import METRICS, Claim, difference, judge
 from beamkd.report_study import console_tables, write
@@ -326,3 +326,15 @@ def test_head_says_how_many_drives_carry_a_claim(written, split, said):
     results = study()
     results["config"]["split"] = split
     assert said in written(results)[1].split("## ")[0]
+
+
+def test_kept_tables_are_those_of_the_report_and_come_from_what_is_kept_beside_them(usual, folder, tmp_path):
+    report_study.keep(usual[0], tmp_path / "kept" / "study.md")
+    text = (tmp_path / "kept" / "study.md").read_text()
+    assert rows(text, "Claims") == rows(usual[1], "Claims") and rows(text, "Sizes") == rows(usual[1], "Sizes")
+    assert ".png" not in text
+    kept = json.loads((tmp_path / "kept" / "study.json").read_text())
+    assert "by_drive" not in json.dumps(kept)
+    again = folder(kept)
+    report_study.keep(again, tmp_path / "again.md")
+    assert (tmp_path / "again.md").read_text() == text
