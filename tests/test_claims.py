@@ -128,7 +128,7 @@ def test_seeds_that_test_other_drives_share_those_of_all():
     assert half == pytest.approx(2.1 * np.sqrt((share**2).sum()) * effects[:, tested].std(), rel=0.4)
 
 
-@pytest.mark.parametrize("mix", ["drives", "usual"])
+@pytest.mark.parametrize("mix", ["drives", "measured"])
 @pytest.mark.parametrize(("seeds", "drives"), [(5, 13), (20, 21)])
 def test_interval_holds_the_truth_as_often_as_it_says(seeds, drives, mix):
     assert 0.90 <= coverage(seeds, drives, MIXES[mix], datasets=300) <= 0.985
