@@ -18,7 +18,7 @@ MIXES = {
     "measured": (0.4, 1.1, 1),
     "drives and both": (0, 1, 1),
 }
-"""Standard deviations of the effects of seed, drive, and both; 'measured': in the proportions of Scenario 8's folder."""
+"""Standard deviations of the effects of seed, drive, and both; 'measured': in proportion as on Scenario 8's folder."""
 
 SIZES = [(seeds, drives) for drives in (13, 21, 100) for seeds in (5, 20)]
 
