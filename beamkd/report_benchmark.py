@@ -15,6 +15,7 @@ from beamkd.report import clean_axes, markdown_table, read_results, save_figure,
 DRAWN = {
     "student_supervised": ("student, real labels", "#999999", "^"),
     "student_data_free": ("student, data-free", "#d62728", "o"),
+    "student_data_free_teacher": ("student, data-free, teacher in every step", "#e377c2", "<"),
     "teacher_gru_supervised": ("GRU teacher", "#1f77b4", "D"),
     "teacher_cnn_gru_supervised": ("CNN-GRU teacher", "#222222", "s"),
     "generator": ("generator", "#2ca02c", "v"),
@@ -27,10 +28,40 @@ LINES = {"float32": "-", "bfloat16": "--"}
 
 LEGEND = (
     "ms: median a step, of one member. Spread: between the quartiles, in percent of it. Items: windows; frames for the "
-    "simulator and for reading. Matmul: share of the FLOP/s of a large matrix product on as many devices. MiB: "
-    "arguments, results and temporaries of the program, on each device. Compile: seconds. PyTorch: its time over ours."
+    "simulator and for reading. Matmul: share of the FLOP/s of a large matrix product: on a CPU of a single "
+    "one, which uses all cores, for devices share them; elsewhere of one on each device. MiB: arguments, results and "
+    "temporaries of the program, on each device. Compile: seconds. PyTorch: its time over ours."
 )
 """What the columns of the main table mean."""
+
+MARKED = {
+    "student_data_free": (
+        "†",
+        "Not the same work: PyTorch's step runs the frozen teacher, ours takes answers that the teacher gave once, "
+        "before the first epoch. Case student_data_free_teacher is the same work.",
+    ),
+    "student_data_free_teacher": (
+        "‡",
+        "The same work: ours runs the frozen teacher within every step, too, and PyTorch's is its student_data_free.",
+    ),
+}
+"""Marks of ratios to PyTorch by case, and what they mean."""
+
+RECIPES = (
+    "Recipe: settings of inversion and data-free distillation, as `python -m experiments.datafree --recipe NAME` has "
+    "them: beamkd is ours, its default, and paper as published. Each run compiles all of its programs."
+)
+"""What stands below the table of the pipeline."""
+
+MAIN, GROWTH, PIPELINE = (
+    "Time and throughput",
+    "How the simulator grows",
+    "The whole data-free experiment, with compilation",
+)
+"""Titles of the tables."""
+
+ROOMY = 11
+"""Columns that fit a terminal of 120 characters with a space around each."""
 
 APART = ("simulate_growth", "pipeline")
 """Cases with a table of their own."""
@@ -58,7 +89,15 @@ def write(folder: Path) -> None:
 
 def console_tables(folder: Path) -> list[Table]:
     """The tables of the benchmark in `folder`, for a terminal."""
-    return [terminal_table(title, rows) for title, rows in _tables(read_results(folder)).items()]
+    results = read_results(folder)
+    tables = []
+    for title, rows in _tables(results).items():
+        table = terminal_table(title, rows)
+        if len(rows[0]) > ROOMY:
+            table.padding = 0
+        table.caption, table.caption_justify = "\n".join(_notes(title, results)) or None, "left"
+        tables.append(table)
+    return tables
 
 
 def _markdown(results: dict[str, Any], figures: dict[str, str]) -> str:
@@ -66,15 +105,16 @@ def _markdown(results: dict[str, Any], figures: dict[str, str]) -> str:
     products = ", ".join(
         f"{_digits(rate / 1e9)} GFLOP/s in {dtype}" for dtype, rate in rates["matmul_flops_per_second"].items()
     )
+    cores = ", on all cores," if environment["backend"] == "cpu" else ""
     parts = [
         "# Benchmark",
         f"{environment['device_count']} × {environment['device_kind']}, {environment['cores']} CPU cores, "
-        f"JAX {environment['jax']}. On one device: a large matrix product {products}; memory read and written at "
-        f"{_digits(rates['memory_bytes_per_second'] / 1e9)} GB/s.",
+        f"JAX {environment['jax']}. On one device: a large matrix product{cores} {products}; memory read and written "
+        f"at {_digits(rates['memory_bytes_per_second'] / 1e9)} GB/s.",
         LEGEND,
     ]
     for title, rows in _tables(results).items():
-        parts += [f"## {title}", markdown_table(rows)]
+        parts += [f"## {title}", markdown_table(rows), *_notes(title, results)]
     parts += [f"![{text}]({name})\n\n{text}" for name, text in figures.items()]
     return "\n\n".join(parts) + "\n"
 
@@ -84,12 +124,20 @@ def _tables(results: dict[str, Any]) -> dict[str, list[list[str]]]:
     throughput = results["throughput"]
     tables = {}
     if set(throughput) - set(APART):
-        tables["Time and throughput"] = _main_table(results)
+        tables[MAIN] = _main_table(results)
     if "simulate_growth" in throughput:
-        tables["How the simulator grows"] = _growth_table(throughput["simulate_growth"])
+        tables[GROWTH] = _growth_table(throughput["simulate_growth"])
     if "pipeline" in throughput:
-        tables["The whole data-free experiment, with compilation"] = _pipeline_table(throughput["pipeline"])
+        tables[PIPELINE] = _pipeline_table(throughput["pipeline"])
     return tables
+
+
+def _notes(title: str, results: dict[str, Any]) -> list[str]:
+    """Lines below a table."""
+    if title == PIPELINE:
+        return [RECIPES]
+    ratios = results.get("against", {}).get("ratios", {}) if title == MAIN else {}
+    return [f"{mark} {text}" for case, (mark, text) in MARKED.items() if case in ratios]
 
 
 def _main_table(results: dict[str, Any]) -> list[list[str]]:
@@ -110,12 +158,24 @@ def _main_table(results: dict[str, Any]) -> list[list[str]]:
             _percent((high - low) / point["milliseconds"]),
             _digits(point["items_per_second"]),
             _digits(point["flops_per_second"], 1e-9),
-            _percent(point["fraction_of_matmul"]),
+            _percent(_fraction_of_matmul(results, point)),
             _digits(point["peak_bytes"], 2**-20),
             _digits(point["compile_seconds"]),
         ]
-        rows.append(cells if ratios is None else [*cells, _digits(_ratio(ratios.get(case, []), point))])
+        rows.append(cells if ratios is None else [*cells, _marked_ratio(case, ratios, point)])
     return rows
+
+
+def _fraction_of_matmul(results: dict[str, Any], point: dict[str, Any]) -> float | None:
+    """Of older results, too: they lack the product's rate, and took each device of a CPU to have all cores."""
+    fraction = point["fraction_of_matmul"]
+    counted = fraction is not None and "matmul_flops_per_second" not in point
+    return fraction * point["devices"] if counted and results["environment"]["backend"] == "cpu" else fraction
+
+
+def _marked_ratio(case: str, ratios: dict[str, list[dict[str, Any]]], point: dict[str, Any]) -> str:
+    ratio, mark = _ratio(ratios.get(case, []), point), MARKED.get(case, ("", ""))[0]
+    return _digits(ratio) + mark * (ratio is not None)
 
 
 def _ratio(ratios: list[dict[str, Any]], point: dict[str, Any]) -> float | None:
@@ -134,10 +194,11 @@ def _growth_table(points: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def _pipeline_table(points: list[dict[str, Any]]) -> list[list[str]]:
-    rows = [["Seeds", "Devices", "Seconds", "Seconds a seed", "Compile, s"]]
+    rows = [["Recipe", "Seeds", "Devices", "Seconds", "Seconds a seed", "Compile, s"]]
     for point in points:
         values = (point["milliseconds"] / 1e3, point["seconds_per_seed"], point["compile_seconds"])
-        rows.append([str(point["members"]), str(point["devices"]), *map(_digits, values)])
+        recipe = point.get("recipe", "-")  # older results do not tell
+        rows.append([recipe, str(point["members"]), str(point["devices"]), *map(_digits, values)])
     return rows
 
 

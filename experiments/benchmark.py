@@ -4,12 +4,13 @@ Times the simulator, reading of folders, training steps and epochs, evaluation, 
 pipeline, and sets them beside a large matrix product on the same device and, with `--against`, beside PyTorch.
 
 The PyTorch figures come from a program that prints JSON: {"batch": 64, CASE: {"milliseconds_per_step": …}, …}.
-Run it right before, on the same machine. Ratios are its milliseconds over ours for a step of one member.
+Run it right before, on the same machine. Ratios are its milliseconds over ours for a step of one member. Its
+student_data_free is to run the frozen teacher in every step: student_data_free_teacher is ours with that, and
+student_data_free is ours as it trains, on answers that the teacher gave once, before the first epoch.
 """
 
 import dataclasses
 import json
-import math
 import os
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -17,7 +18,7 @@ from typing import Any, ClassVar, Literal
 import jax
 
 from beamkd import report_benchmark
-from beamkd.base import InputError, expect_at_least
+from beamkd.base import InputError
 from experiments.benchmark_data import DATA_CASES
 from experiments.benchmark_networks import NETWORK_CASES, TRAINING
 from experiments.flags import main
@@ -31,7 +32,17 @@ LONG = ("pipeline",)
 """Cases that run only where they are asked for."""
 
 QUICK = (*TRAINING, "epoch_student", "infer_student", "infer_teacher", "simulate", "read_folder")
-"""Cases of `--quick`."""
+"""Cases of `--quick`; those in `THEIRS` only beside PyTorch."""
+
+THEIRS = {"student_data_free_teacher": "student_data_free"}
+"""PyTorch's case that one of ours is set beside, where the name is another."""
+
+MOST_BATCH, MOST_MEMBERS, MOST_SEEDS, MOST_REPEATS = 2**16, 2**12, 1000, 1000
+"""Greatest numbers of windows a step, of members, of seeds of a pipeline and of samples. With many more, memory runs
+out, upon which XLA on a CPU ends the process without a word to us, or the benchmark never ends."""
+
+MOST_MILLISECONDS = 1e9
+"""Greatest time of a step that a baseline may have; eleven days."""
 
 CACHED = 2**19
 """Bytes of an array that caches hold."""
@@ -48,10 +59,11 @@ class Benchmark:
     """
 
     cases: str = ""
-    """Some of student_supervised, student_data_free, teacher_gru_supervised, teacher_cnn_gru_supervised, generator,
-    epoch_student, epoch_student_data_free, epoch_teacher_gru, epoch_teacher_cnn_gru, evaluate_student,
-    evaluate_teacher, infer_student, infer_teacher, simulate, simulate_channel, simulate_beams, simulate_lidar,
-    simulate_growth, read_folder, pipeline, with commas between. All but pipeline, which takes minutes, if not given."""
+    """Some of student_supervised, student_data_free, student_data_free_teacher, teacher_gru_supervised,
+    teacher_cnn_gru_supervised, generator, epoch_student, epoch_student_data_free, epoch_teacher_gru,
+    epoch_teacher_cnn_gru, evaluate_student, evaluate_teacher, infer_student, infer_teacher, simulate, simulate_channel,
+    simulate_beams, simulate_lidar, simulate_growth, read_folder, pipeline, with commas between. All but pipeline, which
+    takes minutes, if not given."""
     against: Path | None = None
     """JSON file with times of the same steps in PyTorch, to print ratios to."""
     batches: tuple[int, ...] = (1, 64, 256, 1024)
@@ -62,6 +74,8 @@ class Benchmark:
     """What networks compute in; float32 on a CPU and both elsewhere if not given."""
     pipeline_seeds: tuple[int, ...] = (1, 20)
     """Numbers of seeds to run the pipeline for."""
+    pipeline_recipes: tuple[Literal["beamkd", "paper"], ...] = ("beamkd", "paper")
+    """Recipes to run it with: ours, and as published."""
     repeats: int = 5
     """Samples of each time, of which the median and the quartiles are reported; three where they take long."""
     data_dir: Path | None = None
@@ -73,7 +87,8 @@ class Benchmark:
     out: Path | None = None
     """Folder of the run; runs/benchmark if not given."""
     quick: bool = False
-    """Under a minute: one batch size, one member, one device, fewer cases, smaller matrix products."""
+    """Under a minute: one batch size, one member, one device, fewer cases, smaller matrix products; a small pipeline
+    for one seed, with the first recipe."""
     devices: int | None = None
     """Most devices to use; all if not given."""
 
@@ -85,23 +100,35 @@ class Benchmark:
         for name in self.chosen:
             if name not in CASES:
                 raise InputError(f"--cases: expected some of {', '.join(CASES)}, found {name or 'an empty name'}")
-        for name in ("batches", "members", "pipeline_seeds"):
-            flag, values = f"--{name.replace('_', '-')}", getattr(self, name)
-            if not values or min(values) < 1:
-                found = " ".join(map(str, values)) or "none"
-                raise InputError(f"{flag}: expected numbers of 1 or more, found {found}")
-        expect_at_least(self, repeats=1, scenario=1, seed=0)
+        _expect_within("--batches", 1, MOST_BATCH, *self.batches)
+        _expect_within("--members", 1, MOST_MEMBERS, *self.members)
+        _expect_within("--pipeline-seeds", 1, MOST_SEEDS, *self.pipeline_seeds)
+        _expect_within("--repeats", 1, MOST_REPEATS, self.repeats)
+        _expect_within("--scenario", 1, 2**31 - 1, self.scenario)
+        _expect_within("--seed", 0, 2**31 - max(self.pipeline_seeds), self.seed)
+        _expect_within("--devices", 1, 2**31 - 1, 1 if self.devices is None else self.devices)
         if self.data_dir is not None and not self.data_dir.is_dir():
             raise InputError(f"--data-dir: expected a folder, found none at {self.data_dir}")
         if self.dtypes == ():
             raise InputError("--dtypes: expected float32, bfloat16 or both, found none")
+        if not self.pipeline_recipes:
+            raise InputError("--pipeline-recipes: expected beamkd, paper or both, found none")
 
     @property
     def chosen(self) -> list[str]:
         """Names of the cases to run."""
         if self.cases:
-            return self.cases.split(",")
-        return list(QUICK) if self.quick else [name for name in CASES if name not in LONG]
+            return list(dict.fromkeys(self.cases.split(",")))
+        if self.quick:
+            return [name for name in QUICK if self.against or name not in THEIRS]
+        return [name for name in CASES if name not in LONG]
+
+
+def _expect_within(flag: str, least: int, most: int, *values: int) -> None:
+    """Raise `InputError` unless there are values, all of them from `least` to `most`."""
+    if not values or min(values) < least or max(values) > most:
+        found = " ".join(map(str, values)) or "none"
+        raise InputError(f"{flag}: expected {least} to {most}, found {found}")
 
 
 def run(config: Benchmark) -> None:
@@ -123,11 +150,12 @@ def run(config: Benchmark) -> None:
         folder=config.data_dir,
         scenario=config.scenario,
         pipeline_seeds=config.pipeline_seeds,
+        pipeline_recipes=config.pipeline_recipes,
     )
     throughput = {}
     for name in config.chosen:
         with folder.phase(name):
-            throughput[name] = list(CASES[name](bench))
+            throughput[name] = _time(name, bench)
         folder.say(f"{name:<28} {folder.seconds['phases'][name]:6.1f} s")
     peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")  # of all cases; a CPU does not tell
     parts = {"rates": rates, "device_peak_bytes": peak, "throughput": throughput}
@@ -139,6 +167,20 @@ def run(config: Benchmark) -> None:
         folder.say(table)
     folder.say(report_benchmark.LEGEND)
     folder.say(f"report and figures in {folder.folder}, {folder.seconds['total']:.0f} s in all")
+
+
+def _time(name: str, bench: Bench) -> list[Row]:
+    """Rows of a case.
+
+    Raises:
+      InputError: memory runs out.
+    """
+    try:
+        return list(CASES[name](bench))
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise InputError(f"{name}: expected --batches and --members that fit into memory, found larger ones") from None
 
 
 def _device_rates(config: Benchmark, dtypes: tuple[str, ...]) -> dict[str, Any]:
@@ -153,9 +195,10 @@ def _device_rates(config: Benchmark, dtypes: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _quick(config: Benchmark) -> Benchmark:
-    """With the first point alone."""
+    """With the first point and recipe alone, on one device unless the user says otherwise."""
     first = points(config.batches, config.members, ("float32",), 1)[0]
-    return dataclasses.replace(config, batches=(first.batch,), members=(first.members,), devices=1)
+    one = {"batches": (first.batch,), "members": (first.members,), "devices": config.devices or 1}
+    return dataclasses.replace(config, **one, pipeline_seeds=(1,), pipeline_recipes=config.pipeline_recipes[:1])
 
 
 def points(
@@ -187,14 +230,15 @@ def _read_baseline(config: Benchmark) -> dict[str, Any]:
         raise InputError(f"--against: expected a JSON file, found {path}: {error.strerror}") from None
     except ValueError as error:
         raise InputError(f"{path}: expected JSON, found {error}") from None
-    if not isinstance(found, dict) or not isinstance(found.get("batch"), int):
+    if not isinstance(found, dict) or type(found.get("batch")) is not int:
         raise InputError(f'{path}: expected an object with a whole number "batch", found {str(found)[:80]}')
     milliseconds = {}
     for case, entry in found.items():
         if isinstance(entry, dict):
             value = entry.get("milliseconds_per_step")
-            if not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise InputError(f"{path}: expected {case}.milliseconds_per_step of more than 0, found {value}")
+            if type(value) not in (int, float) or not 0 < value <= MOST_MILLISECONDS:
+                expected = f"{case}.milliseconds_per_step of more than 0, at most {MOST_MILLISECONDS:.0f}"
+                raise InputError(f"{path}: expected {expected}, found {str(value)[:80]}")
             milliseconds[case] = value
     if not milliseconds:
         raise InputError(f"{path}: expected cases with milliseconds_per_step, found none")
@@ -207,13 +251,15 @@ def _read_baseline(config: Benchmark) -> dict[str, Any]:
 def ratios(throughput: dict[str, list[Row]], baseline: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """How many times as long PyTorch takes for a step as we do for that of one member, by case, at its batch size."""
     found = {}
-    for case, milliseconds in baseline["milliseconds"].items():
-        rows = [row for row in throughput.get(case, []) if row["batch"] == baseline["batch"]]
-        if rows:
+    for case, rows in throughput.items():
+        theirs = THEIRS.get(case, case)
+        milliseconds = baseline["milliseconds"].get(theirs)
+        same = [row for row in rows if row["batch"] == baseline["batch"]]
+        if milliseconds and same:
             found[case] = [
                 {name: row[name] for name in ("batch", "members", "devices", "dtype")}
-                | {"ratio": milliseconds * row["members"] / row["milliseconds"]}
-                for row in rows
+                | {"pytorch_case": theirs, "ratio": milliseconds * row["members"] / row["milliseconds"]}
+                for row in same
             ]
     return found
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from beamkd.base import FUTURE, OBSERVED, Array, Drives, Metadata, Rows, Windows
+from beamkd.base import FUTURE, OBSERVED, Array, Batch, Drives, Metadata, Rows, Windows
 from beamkd.data import gather, lidar_batch, lidar_input, select
 from beamkd.distill import distillation_task, held_out
 from beamkd.inversion import inversion_task
@@ -80,18 +80,33 @@ def _lesson(case: str, batch: int, dtype: str, count: int, last: int = 0) -> Les
         # Members share the teacher, as fifty generators of one teacher do. An epoch of theirs is one step.
         task = inversion_task(network(TEACHER_CNN_GRU, lidar_input, dtype=dtype), GENERATOR, lidar_batch, config=config)
         width = TEACHER_CNN_GRU.hidden
-        teacher = jax.tree.map(lambda leaf: leaf[0], _weights(_shapes(TEACHER_CNN_GRU), 1))
-        data = (teacher, Metadata(jnp.zeros(width), jnp.ones(width)))
+        data = (_teacher(), Metadata(jnp.zeros(width), jnp.ones(width)))
         return Lesson(task, _shapes(GENERATOR, GENERATOR.noise), data, all_rows(batch))
-    if case == "student_data_free":
-        # The teacher's answers are there, for they are computed once, before the first epoch.
+    if case.startswith("student_data_free"):
         task = distillation_task(network(STUDENT, lidar_input, dtype=dtype), select, config)
-        answers = jax.random.normal(jax.random.key(0), (count, OBSERVED + FUTURE, BEAMS))
-        return Lesson(task, _shapes(STUDENT), (lidar_batch(_scans(count)), answers), train, val)
+        scans = lidar_batch(_scans(count))
+        if case == "student_data_free":
+            # The teacher's answers are there, for they are computed once, before the first epoch.
+            answers = jax.random.normal(jax.random.key(0), (count, OBSERVED + FUTURE, BEAMS))
+            return Lesson(task, _shapes(STUDENT), (scans, answers), train, val)
+        task = dataclasses.replace(task, take=functools.partial(_take_and_ask, dtype))
+        return Lesson(task, _shapes(STUDENT), (scans, _teacher()), train, val)
     module = NETWORKS[case.removesuffix("_supervised")]
     predict = network(module, lidar_input, dtype=dtype, predicted_only=True)
     task = supervised_task(predict, gather, dataclasses.replace(config, clip=0))
     return Lesson(task, _shapes(module), _windows(count), train, val)
+
+
+def _take_and_ask(dtype: str, data: tuple[Batch, Any], rows: Rows) -> tuple[Batch, Array]:
+    """Scans, and what the frozen teacher says of them now; the task differentiates neither."""
+    examples, params = data
+    batch = select(examples, rows)
+    return batch, network(TEACHER_CNN_GRU, lidar_input, dtype=dtype)(params, batch, None).logits
+
+
+def _teacher() -> Any:
+    """Weights of the teacher that all members share."""
+    return jax.tree.map(lambda leaf: leaf[0], _weights(_shapes(TEACHER_CNN_GRU), 1))
 
 
 def _shapes(module: nn.Module, *inputs: int) -> Any:
@@ -242,11 +257,13 @@ def _evaluate(module: nn.Module, bench: Bench) -> Iterator[Row]:
 TRAINING = (
     "student_supervised",
     "student_data_free",
+    "student_data_free_teacher",
     "teacher_gru_supervised",
     "teacher_cnn_gru_supervised",
     "generator",
 )
-"""Names that the PyTorch program has, too."""
+"""Training steps. In `student_data_free_teacher` the frozen teacher runs within every step, as in PyTorch's data-free
+step; in our training it does not."""
 
 _SUPERVISED = (TRAINED_ON + VALIDATED_ON, VALIDATED_ON)
 

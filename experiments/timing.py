@@ -173,12 +173,13 @@ class Bench:
       points: to time training steps and inference at.
       dtypes: that networks compute in.
       repeats: samples a point.
-      rates: FLOP/s of a large matrix product on one device, by dtype.
+      rates: FLOP/s of a large matrix product on one device, by dtype; on a CPU that product uses all cores.
       seed: of simulated drives.
       quick: fewer drives, and the small pipeline.
       folder: a DeepSense folder to read; one is simulated and written if None.
       scenario: its number.
       pipeline_seeds: numbers of seeds to run the pipeline for.
+      pipeline_recipes: names of the recipes to run it with.
     """
 
     points: tuple[Point, ...]
@@ -190,11 +191,18 @@ class Bench:
     folder: Path | None = None
     scenario: int = 8
     pipeline_seeds: tuple[int, ...] = (1, 20)
+    pipeline_recipes: tuple[str, ...] = ("beamkd", "paper")
 
     @property
     def alone(self) -> list[Point]:
         """One member on one device, in each dtype."""
         return [Point(self.points[0].batch, dtype=dtype) for dtype in self.dtypes]
+
+    def matmul_reach(self, point: Point) -> float:
+        """FLOP/s of large matrix products on all devices of a point together."""
+        # The devices of a CPU share its cores, all of which one product on one of them uses already.
+        devices = 1 if jax.default_backend() == "cpu" else point.devices
+        return devices * self.rates[point.dtype]
 
     def row(
         self,
@@ -218,7 +226,7 @@ class Bench:
           **more: further entries.
         """
         low, median, high = np.quantile(seconds, (0.25, 0.5, 0.75))
-        rate = cost.flops / median if cost else None
+        rate, matmul = (cost.flops / median, self.matmul_reach(point)) if cost else (None, None)
         return {
             **dataclasses.asdict(point),
             "milliseconds": 1e3 * median,
@@ -229,7 +237,8 @@ class Bench:
             "flops": cost.flops if cost else None,
             "bytes": cost.bytes if cost else None,
             "flops_per_second": rate,
-            "fraction_of_matmul": rate / (self.rates[point.dtype] * point.devices) if cost else None,
+            "matmul_flops_per_second": matmul,
+            "fraction_of_matmul": rate / matmul if cost else None,
             "peak_bytes": peak_bytes,
             **more,
         }

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments import timing
-from experiments.timing import Cost, compile_program, cost_of, sample
+from experiments.timing import Bench, Cost, Point, compile_program, cost_of, sample
 
 
 @pytest.fixture
@@ -65,3 +65,18 @@ def test_a_program_gives_what_the_function_gives_and_tells_its_memory():
     assert program.compile_seconds > 0
     assert program.peak_bytes >= 3 * 256 * 4
     assert program.cost.flops == 2 * 256
+
+
+@pytest.mark.parametrize(("backend", "rate"), [("cpu", 1e11), ("gpu", 4e11), ("tpu", 4e11)])
+def test_devices_of_a_cpu_share_the_cores_that_the_large_product_used(backend, rate, monkeypatch):
+    monkeypatch.setattr(timing.jax, "default_backend", lambda: backend)
+    bench = Bench(points=(), dtypes=("float32",), repeats=1, rates={"float32": 1e11})
+    row = bench.row(Point(64, members=8, devices=4), np.array([0.5]), 512, cost=Cost(1e10, 1.0))
+    assert row["matmul_flops_per_second"] == rate
+    assert row["fraction_of_matmul"] == pytest.approx(2e10 / rate)
+
+
+def test_what_has_no_operations_is_compared_with_none():
+    bench = Bench(points=(), dtypes=("float32",), repeats=1, rates={"float32": 1e11})
+    row = bench.row(Point(64), np.array([0.5]), 64)
+    assert row["fraction_of_matmul"] is None and row["matmul_flops_per_second"] is None
