@@ -17,6 +17,7 @@ from beamkd.base import Array, InputError
 from beamkd.losses import kl
 from beamkd.models import GruStudent
 from beamkd.training import FitConfig, all_rows, fetch, is_first
+from beamkd.training.hosts import agreed
 from experiments.flags import Flags, main
 from experiments.methods import (
     GENERATORS,
@@ -132,7 +133,7 @@ def run(config: DataFree) -> None:
 
 def _teacher(folder: Run, world: World, config: DataFree) -> Net:
     if config.teacher not in TEACHERS:
-        return load_teacher(world, config.teacher)
+        return agreed(lambda: load_teacher(world, config.teacher))
     net = world.net(TEACHERS[config.teacher](beams=world.beams), "teacher")
     return train_on_labels(folder, world, net, config.teacher_fit, "teacher")
 

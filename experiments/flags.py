@@ -5,6 +5,7 @@ import dataclasses
 import gc
 import io
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -26,6 +27,8 @@ SIMULATED_DRIVES = 83
 RESIDENT_DRIVES = 4000
 """About 160,000 windows: 210 MB of frames and, in 'kd', 460 MB of a teacher's answers a seed."""
 
+LEAST_BEAMS = 5
+"""The metrics look at the five best beams."""
 
 COLLECT_AFTER = 50_000
 """New objects after which Python looks for garbage. Tracing makes many that stay: at Python's own 700 it spends a tenth
@@ -77,16 +80,31 @@ class Flags:
     """Go on with the run in `--out` where it was stopped."""
 
     def __post_init__(self):
+        _expect_finite(self)
         expect_at_least(self, scenario=1, drives=1, resident=0, seeds=1, seed=0, batch_devices=1)
         _check_processes(self.coordinator, self.num_processes, self.process_id)
         if self.seed + self.seeds > 2**31:
             raise InputError(f"--seed: expected less than {2**31 - self.seeds}, found {self.seed}")
+        if self.street.beams < LEAST_BEAMS:
+            raise InputError(f"--street.beams: expected {LEAST_BEAMS} or more, found {self.street.beams}")
         if self.source == "deepsense" and self.data_dir is None:
             raise InputError("--data-dir: expected a folder with --source deepsense, found none")
         if self.source == "sim" and self.data_dir is not None:
             raise InputError(f"--data-dir: expected none with --source sim, found {self.data_dir}")
         if self.source == "sim" and self.lidar != "measured":
             raise InputError(f"--lidar: expected it with --source deepsense only, found {self.lidar}")
+
+
+def _expect_finite(value: Any, path: str = "") -> None:
+    """Raise `InputError` where a configuration, or what is nested in it, has an infinity or NaN for a number."""
+    if dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            _expect_finite(getattr(value, field.name), f"{path}.{field.name}")
+    elif isinstance(value, tuple):
+        for item in value:
+            _expect_finite(item, path)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"--{path[1:].replace('_', '-')}: expected a finite number, found {value}")
 
 
 def _check_processes(coordinator: str | None, processes: int | None, process: int | None) -> None:

@@ -38,12 +38,15 @@ class Recipe:
     """Training of the data-free student."""
 
     def __post_init__(self):
-        if not self.temperature > 0:
-            raise InputError(f"--temperature: expected more than 0, found {self.temperature}")
+        if not 0 < self.temperature < float("inf"):
+            raise InputError(f"--temperature: expected a finite number of more than 0, found {self.temperature}")
         if not 0 <= self.dropout < 1:
             raise InputError(f"--dropout: expected 0 or more and less than 1, found {self.dropout}")
         if self.hindsight and self.generator != "scene":
             raise InputError(f"--hindsight: expected it with --generator scene only, found {self.generator}")
+        if self.generator_fit.batch_size < 2:  # its loss takes variances over a batch
+            found = self.generator_fit.batch_size
+            raise InputError(f"--generator-fit.batch-size: expected 2 or more, found {found}")
         expect_at_least(self, generators=1, sequences=1, held_out=1)
 
     @property

@@ -1,12 +1,11 @@
-"""The folder of a run: configuration, checkpoints, a line an epoch, results; and training that writes them."""
+"""A run of an experiment: its devices and clock, and training that goes on where its folder says that it was left."""
 
 import contextlib
-import dataclasses
 import functools
+import hashlib
 import json
 import os
 import platform
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -37,16 +36,26 @@ from beamkd.training import (
     start_stream,
     stopped,
 )
+from beamkd.training.hosts import agreed
 from experiments.flags import Flags
+from experiments.folder import (
+    CHECKPOINTS,
+    DRIVES,
+    RESULTS,
+    SECONDS,
+    append_lines,
+    epochs_done,
+    forget_lines,
+    open_folder,
+    plain,
+    write_json,
+)
 
 FREE_TO_CHANGE = (
     *("out", "resume", "devices", "batch_devices", "resident"),
     *("coordinator", "num_processes", "process_id"),
 )
 """Flags that may differ when a run is resumed: they do not change its results."""
-
-DRIVES = "drives"
-"""Folder within a run's in which drives are kept that are streamed."""
 
 CHUNKS = 20
 """A phase comes up for air this often, to show progress and to write a checkpoint."""
@@ -56,10 +65,11 @@ SILENCE = 20
 
 Step = Callable[[FitState], FitState]
 """Some epochs of all members."""
-CHECKPOINTS = "checkpoints"
-"""Where they are in the folder of a run."""
 
 COMPILATION = "/jax/core/compile/backend_compile_duration"
+
+GIT_SECONDS = 5
+"""What git may take for an answer; without one the commit is not known."""
 
 
 class Run:
@@ -69,20 +79,26 @@ class Run:
       folder: where everything goes.
       devices: number of devices to use, of all processes.
       batch_devices: how many of them share a batch.
-      seconds: in all, of compilation, and of each phase by name.
+      seconds: in all, of compilation, and of each phase by name; with those of the processes that this one resumes, up
+        to their last checkpoint or end of a phase.
+      environment: see `environment`; as the run began, for code may change meanwhile.
     """
 
     def __init__(self, name: str, config: Flags):
         self.name = name
         self.folder = config.out or Path("runs") / name
         self.devices, self.batch_devices = _count_devices(config), config.batch_devices
-        self.config = {key: value for key, value in _plain(config).items() if key not in FREE_TO_CHANGE}
-        self.seconds = {"total": 0.0, "compile": 0.0, "phases": {}}
-        self._began = time.perf_counter()
+        self.config = {key: value for key, value in plain(config).items() if key not in FREE_TO_CHANGE}
+        self.environment = environment() | {"devices": self.devices, "batch_devices": self.batch_devices}
+        self._resumes = config.resume
+        self._counted = time.perf_counter()
         self._console = Console(highlight=False, soft_wrap=True)
         if not self._console.is_terminal:
             self._console.width = 120  # room for tables: a file has no width of its own
-        from_first(lambda: _open_folder(self.folder, self.config, config.resume))
+        earlier = from_first(lambda: open_folder(self.folder, self.config, config.resume))
+        self.seconds = {"total": 0.0, "compile": 0.0, "phases": {}} | earlier
+        if not config.resume:
+            agreed(lambda: checkpoints.remove(self.drives))  # each process on a disk of its own, perhaps
         jax.monitoring.register_event_duration_secs_listener(self._count_compilation)
 
     def _count_compilation(self, event: str, seconds: float, **_) -> None:
@@ -105,11 +121,20 @@ class Run:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time what is done within."""
-        began = time.perf_counter()
+        """Time what is done within; not within another phase."""
+        self._count()
         yield
-        phases = self.seconds["phases"]
-        phases[name] = phases.get(name, 0.0) + time.perf_counter() - began
+        self._count(name)
+
+    def _count(self, phase: str | None = None) -> None:
+        """Add the time since the last call to what the run took, and the phase; keep it for a run that resumes this."""
+        now = time.perf_counter()
+        spent, self._counted = now - self._counted, now
+        self.seconds["total"] += spent
+        if phase:
+            self.seconds["phases"][phase] = self.seconds["phases"].get(phase, 0.0) + spent
+        if is_first():
+            write_json(self.folder / SECONDS, self.seconds)
 
     def train(
         self,
@@ -137,23 +162,34 @@ class Run:
         Returns:
           The end of training, [members, ...], NumPy's arrays.
         """
-        epochs = task.config.epochs
+        epochs, digest = task.config.epochs, _digest([self.name, self.config, phase], (train, val))
         with self.phase(phase), self._bar(phase, epochs) as show:
             if isinstance(data, Stream):
                 state, step = self._streamed(task, keys, params, data, train, val)
             else:
                 state, step = self._resident(task, keys, params, data, axes, train, val)
-            state = from_first(functools.partial(_reopen, self.folder, phase, fetch(state)))
+            state = from_first(functools.partial(self._reopen, phase, fetch(state), digest))
             while not stopped(task.config, state).all():
-                done = _epochs_done(state)
+                done = epochs_done(state)
                 state = fetch(step(state))
                 _check_finite(phase, state)
-                if is_first():
-                    checkpoints.save(self.folder / CHECKPOINTS, phase, state)
-                    _append_lines(self.folder, phase, state, done)
+                from_first(functools.partial(self._keep, phase, state, digest, done))
+                self._count(phase)
                 show(state)
         self.say(f"{phase:<10} {_summary(state):<60} {self.seconds['phases'][phase]:6.1f} s")
         return state
+
+    def _reopen(self, phase: str, state: FitState, digest: str) -> FitState:
+        """The checkpoint of a phase that is resumed, or else `state`; the log gets its history, whatever it had."""
+        if self._resumes:
+            state = fetch(checkpoints.restore(self.folder / CHECKPOINTS, phase, state, digest) or state)
+        forget_lines(self.folder, phase)
+        append_lines(self.folder, phase, state, 0)
+        return state
+
+    def _keep(self, phase: str, state: FitState, digest: str, done: int) -> None:
+        checkpoints.save(self.folder / CHECKPOINTS, phase, state, digest)
+        append_lines(self.folder, phase, state, done)
 
     def _resident(
         self, task: Task, keys: Any, params: Any, data: Any, axes: Any, train: Rows, val: Rows | None
@@ -164,7 +200,7 @@ class Run:
         step = self.map(functools.partial(advance, task), (0, 0, axes, rows, rows, None))
         stride = -(-task.config.epochs // CHUNKS)
         first = begin(params, data, train)
-        return first, lambda state: step(state, keys, data, train, val, _epochs_done(state) + stride)
+        return first, lambda state: step(state, keys, data, train, val, epochs_done(state) + stride)
 
     def _streamed(
         self, task: Task, keys: Any, params: Any, stream: Stream, train: Rows, val: Rows | None
@@ -187,22 +223,20 @@ class Run:
         )
         with Progress(*columns, console=self._console, transient=True) as bar:
             task = bar.add_task(phase, total=epochs, now="compiling")
-            yield lambda state: bar.update(task, completed=_epochs_done(state), now=_summary(state))
+            yield lambda state: bar.update(task, completed=epochs_done(state), now=_summary(state))
 
     def finish(self, **parts: Any) -> None:
-        """Write results.json; `parts` may hold arrays of this process only."""
-        self.seconds["total"] = time.perf_counter() - self._began
-        head = {"experiment": self.name, "config": self.config, "environment": environment()}
+        """Write results.json; `parts` may hold arrays of this process only, and more of 'environment'."""
+        self._count()
+        known = parts.pop("environment", {}) | self.environment
+        head = {"experiment": self.name, "config": self.config, "environment": known}
         if is_first():
-            write_json(self.folder / "results.json", {**head, **parts, "seconds": self.seconds})
+            write_json(self.folder / RESULTS, {**head, **parts, "seconds": self.seconds})
 
 
 def environment() -> dict[str, Any]:
     """What the results may depend on besides the configuration."""
-    here = Path(__file__).parent
-    git = subprocess.run(
-        ["git", "rev-parse", "--verify", "-q", "HEAD"], cwd=here, capture_output=True, text=True, check=False
-    )
+    commit, dirty = _commit(Path(__file__))
     return {
         "python": platform.python_version(),
         "jax": jax.__version__,
@@ -212,15 +246,39 @@ def environment() -> dict[str, Any]:
         "device_kind": jax.devices()[0].device_kind,
         "device_count": jax.device_count(),
         "process_count": jax.process_count(),
-        "commit": git.stdout.strip() or None,
+        "commit": commit,
+        "dirty": dirty,
     }
 
 
-def write_json(path: Path, contents: Any) -> None:
-    """Write a whole JSON file, or none of it."""
-    spare = path.with_suffix(".writing")
-    spare.write_text(json.dumps(_plain(contents), indent=1) + "\n")
-    os.replace(spare, path)
+def _commit(file: Path) -> tuple[str | None, bool | None]:
+    """Commit that `file` is of, and whether files of its repository were changed since; None where no one can tell.
+
+    A repository that does not have the file, such as one around the environment that it is installed in, has no say.
+    """
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+
+    def git(*words: str) -> str | None:
+        command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", *words]
+        quiet = {"stdin": subprocess.DEVNULL, "capture_output": True, "timeout": GIT_SECONDS, "check": False}
+        done = subprocess.run(command, cwd=file.parent, env=variables, **quiet)
+        return None if done.returncode else done.stdout.decode(errors="replace").strip()
+
+    try:
+        if git("cat-file", "-e", f"HEAD:./{file.name}") is None:
+            return None, None
+        commit, changes = git("rev-parse", "--verify", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+    return commit, None if changes is None else bool(changes)
+
+
+def _digest(about: Any, rows: Any) -> str:
+    """Of all that a phase's checkpoints come from: plain values, and the rows that it trains on and is validated by."""
+    found = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for leaf in jax.tree.leaves(rows):
+        found.update(np.ascontiguousarray(leaf).tobytes())
+    return found.hexdigest()
 
 
 def _count_devices(config: Flags) -> int:
@@ -234,70 +292,6 @@ def _count_devices(config: Flags) -> int:
     if devices % config.batch_devices:
         raise InputError(f"--batch-devices: expected a divisor of the {devices} devices, found {config.batch_devices}")
     return devices
-
-
-def _open_folder(folder: Path, config: dict[str, Any], resume: bool) -> None:
-    """Make `folder` ready for a run of `config`: new, emptied of an earlier run, or as it was left."""
-    kept = folder / "config.json"
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--out: expected a folder, found the file {folder}")
-    if resume:
-        _check_same(kept, config)
-        return
-    if kept.exists():
-        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-        for drives in folder.glob(f"{DRIVES}*"):
-            shutil.rmtree(drives, ignore_errors=True)
-        for name in ("metrics.jsonl", "results.json", "report.md", "figures.npz"):
-            (folder / name).unlink(missing_ok=True)
-    elif folder.exists() and any(folder.iterdir()):
-        raise InputError(
-            f"--out: expected a new or empty folder or that of an earlier run, found other files in {folder}"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(kept, config)
-
-
-def _check_same(path: Path, config: dict[str, Any]) -> None:
-    try:
-        found = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"--resume: expected a run to go on with, found no {path}") from None
-    except ValueError as error:
-        raise InputError(f"{path}: expected the configuration of a run, found {error}") from None
-    expected, found = _flat(_plain(config)), _flat(found)
-    for key in [*expected, *found]:
-        if expected.get(key) != found.get(key):
-            now, then = expected.get(key), found.get(key)
-            raise InputError(f"--resume: expected the flags of the run in {path.parent}, {key} {then}, found {now}")
-
-
-def _reopen(folder: Path, phase: str, state: FitState) -> FitState:
-    """The checkpoint of a phase, or else `state`; the log gets the checkpoint's history, whatever it had of it."""
-    state = fetch(checkpoints.restore(folder / CHECKPOINTS, phase, state) or state)
-    _forget_lines(folder, phase)
-    _append_lines(folder, phase, state, 0)
-    return state
-
-
-def _append_lines(folder: Path, phase: str, state: FitState, done: int) -> None:
-    """A line for each epoch since `done`; values have one entry a member, null where it had stopped."""
-    history = jax.tree.map(np.asarray, state.history)
-    with open(folder / "metrics.jsonl", "a") as file:
-        for epoch in range(done, _epochs_done(state)):
-            values = {name: _plain(value[:, epoch]) for name, value in history.items()}
-            file.write(json.dumps({"phase": phase, "epoch": epoch + 1, **values}) + "\n")
-
-
-def _forget_lines(folder: Path, phase: str) -> None:
-    """Drop the lines of a phase, and half a line at the end."""
-    path = folder / "metrics.jsonl"
-    kept = []
-    for line in path.read_text().splitlines(keepends=True) if path.exists() else []:
-        with contextlib.suppress(ValueError):
-            if json.loads(line)["phase"] != phase:
-                kept.append(line)
-    path.write_text("".join(kept))
 
 
 def _check_finite(phase: str, state: FitState) -> None:
@@ -323,10 +317,6 @@ def _teller(say: Callable[[str], None], phase: str) -> Callable[[FitState], None
     return tell
 
 
-def _epochs_done(state: FitState) -> int:
-    return int(np.max(state.epoch))
-
-
 def _summary(state: FitState) -> str:
     """How far training is and how it goes, mean over members."""
     epochs = np.asarray(state.epoch)
@@ -335,26 +325,3 @@ def _summary(state: FitState) -> str:
     least, most = epochs.min(), epochs.max()
     after = f"{most}" if least == most else f"{least}-{most}"
     return f"epoch {after}, loss {loss:.4f}" + ("" if np.isnan(val) else f", validation {val:.4f}")
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested dict as a flat one with dotted names."""
-    flat = {}
-    for key, value in tree.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return flat
-
-
-def _plain(value: Any) -> Any:
-    """Dataclasses, arrays and paths as what JSON knows; NaN, which it does not know, as null."""
-    if dataclasses.is_dataclass(value):
-        return _plain({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.ndarray | np.generic | jax.Array):
-        return _plain(value.tolist())
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value

@@ -27,6 +27,7 @@ from beamkd.training import (
     sums_by_drive,
 )
 from beamkd.training.evaluate import EVALUATION_BATCH
+from beamkd.training.hosts import agreed
 from experiments.flags import Flags, load_drives
 from experiments.run import Run
 
@@ -116,10 +117,14 @@ def init_weights(module: nn.Module, keys: Array, shape: tuple[int, ...]) -> Any:
 
 def open_world(run: Run, config: Flags) -> World:
     """Read or simulate the data that the flags name, and deal out the drives for every seed."""
-    with run.phase("data"):
+    keys = jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds))
+
+    def load():
         windows = make_windows(load_drives(config, run.drives))
-        keys = jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds))
-        splits = [split_drives(key, windows, config.split) for key in keys]
+        return windows, [split_drives(key, windows, config.split) for key in keys]
+
+    with run.phase("data"):
+        windows, splits = agreed(load)  # each process has files of its own
     parts = {name: getattr(splits[0], name) for name in ("train", "val", "test")}
     drives = {name: len(np.unique(np.asarray(windows.drive)[rows.index])) for name, rows in parts.items()}
     frames = len(windows.frames.power)

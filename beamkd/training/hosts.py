@@ -1,8 +1,8 @@
 """Several processes, on one host or many, that run one experiment together.
 
 All run the same program on the same inputs. Arrays that `map_members` returns are spread over the devices of all; what
-Python reads goes through `fetch`. What must happen once, or may differ between hosts (files), goes through
-`from_first`.
+Python reads goes through `fetch`. What must happen once goes through `from_first`; what every process does for itself
+and only some may be able to (reading files), through `agreed`.
 """
 
 import contextlib
@@ -31,6 +31,9 @@ HEARTBEAT = 30
 
 SHUTDOWN = 120
 """Seconds for which a process that has ended, or been refused its input, waits for the others to end alike."""
+
+LONGEST = 1000
+"""Bytes of a refusal that the other processes get to know."""
 
 Result = TypeVar("Result")
 
@@ -107,6 +110,25 @@ def from_first(make: Callable[[], Result]) -> Result:
     result, refusal = pickle.loads(_broadcast(pickle.dumps(outcome)))
     if refusal:
         raise InputError(refusal)
+    return result
+
+
+def agreed(make: Callable[[], Result]) -> Result:
+    """Call `make` in every process, each of which gets its own result; an `InputError` of any is one of all.
+
+    All processes must call this; none goes on before `make` has ended in all of them.
+    """
+    if jax.process_count() == 1:
+        return make()
+    result, refusal = None, ""
+    try:
+        result = make()
+    except InputError as error:
+        refusal = str(error) or "InputError"
+    told = np.frombuffer(refusal.encode()[:LONGEST].ljust(LONGEST, b"\0"), np.uint8)
+    for process, line in enumerate(multihost_utils.process_allgather(told)):
+        if line.any():
+            raise InputError(f"process {process}: {line.tobytes().rstrip(bytes(1)).decode(errors='replace')}")
     return result
 
 

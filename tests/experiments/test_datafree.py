@@ -9,6 +9,7 @@ import pytest
 
 from beamkd.models import load_published
 from experiments.datafree import DataFree
+from experiments.folder import MARKER, WRITTEN
 from experiments.methods import load_teacher
 from experiments.run import Run
 from experiments.world import evaluate_nets, open_world
@@ -55,6 +56,11 @@ def test_quick_run_leaves_complete_results_and_report(quick):
     for name in ("report.md", "accuracy.png", "generator.png", "sequences.png", "drive.png", "config.json"):
         assert (folder / name).stat().st_size > 100
     assert "Student, data-free" in output
+
+
+def test_what_a_run_leaves_is_what_the_next_one_removes(quick, finished):
+    for folder in (quick[0], finished):
+        assert {path.name for path in folder.iterdir()} <= {*WRITTEN, MARKER}
 
 
 def test_every_epoch_has_a_line_with_every_seed(finished):

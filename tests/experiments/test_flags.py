@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 
 import pytest
@@ -45,6 +46,18 @@ BAD = {
     "metadata": ["--generator-loss.metadata", "-1"],
     "unknown": ["--no-such-flag", "1"],
     "street": ["--street.antennas", "0"],
+    "beams for top-5": ["--street.beams", "4"],
+    "variance of one example": ["--generator-fit.batch-size", "1"],
+    "dropout nan": ["--dropout", "nan"],
+    "alpha nan": ["--alpha", "nan"],
+    "temperature inf": ["--temperature", "inf"],
+    "temperature nan": ["--temperature", "nan"],
+    "learning rate inf": ["--teacher-fit.learning-rate", "inf"],
+    "last learning rate nan": ["--kd-fit.final-learning-rate", "nan"],
+    "clip inf": ["--dfkd-fit.clip", "inf"],
+    "layers inf": ["--generator-loss.layers", "inf"],
+    "speed inf": ["--street.speed", "inf"],
+    "lanes nan": ["--street.other-lanes", "5.8", "nan"],
 }
 
 
@@ -75,10 +88,30 @@ def test_too_few_drives_to_split_is_refused(refused, tmp_path):
     assert "2 drives" in refused("--drives", "2", "--out", tmp_path / "run")
 
 
-def test_folder_with_other_files_is_not_touched(refused, tmp_path):
-    (tmp_path / "thesis.tex").write_text("do not lose me")
-    assert "--out" in refused("--out", tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+@pytest.mark.parametrize("name", ["thesis.tex", "config.json"])
+def test_folder_with_other_files_is_not_touched(name, refused, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / name).write_text("{}")
+    assert "--out: expected a new or empty folder" in refused("--out", tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoints", name}
+    assert (tmp_path / name).read_text() == "{}"
+
+
+@pytest.mark.parametrize("flags", [[], ["--resume"]], ids=["new", "resumed"])
+@pytest.mark.parametrize("place", ["file", "file/run", "file/some/run"])
+def test_a_folder_that_cannot_be_is_refused(place, flags, refused, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    assert "--out: expected a folder" in refused("--out", tmp_path / place, *flags)
+    assert (tmp_path / "file").read_text() == "no folder"
+
+
+def test_a_folder_that_may_not_be_made_is_refused(refused, tmp_path, monkeypatch):
+    def forbid(path, *_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.mkdir", forbid)
+    errors = refused("--out", tmp_path / "run")
+    assert errors == f"datafree: --out: expected a folder to write to, found {tmp_path / 'run'}: Permission denied"
 
 
 def test_resume_without_a_run_is_refused(refused, tmp_path):

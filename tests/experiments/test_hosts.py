@@ -11,14 +11,18 @@ import pytest
 
 @pytest.fixture
 def start_two(start, tmp_path):
-    """start_two(*flags) starts the experiment in two processes, which write to folders of their own: [process]."""
+    """start_two(*flags) starts the experiment in two processes, which write to folders of their own: [process].
 
-    def start_two(*flags):
+    `second` are flags of the second one alone.
+    """
+
+    def start_two(*flags, second=()):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
         several = "--coordinator", address, "--num-processes", 2, "--process-id"
-        running.extend(start(*flags, "--out", tmp_path / str(number), *several, number) for number in range(2))
+        for number, own in enumerate([(), second]):
+            running.append(start(*flags, *own, "--out", tmp_path / str(number), *several, number))
         return running[-2:]
 
     running = []
@@ -75,6 +79,15 @@ def test_what_the_first_process_refuses_ends_all_with_status_2_and_touches_nothi
         assert errors.splitlines()[-1].startswith("datafree: --out: expected a new or empty folder")
     assert [path.name for path in (tmp_path / "0").iterdir()] == ["thesis.tex"]
     assert not (tmp_path / "1").exists()
+
+
+def test_a_process_without_the_data_ends_all_with_status_2_and_one_line(start_two, tiny, tmp_path):
+    nowhere = tmp_path / "nowhere"
+    for process in start_two(*tiny, second=["--source", "deepsense", "--data-dir", nowhere]):
+        _, errors = process.communicate(timeout=100)  # they would wait longer for one another
+        assert process.returncode == 2, errors
+        expected = f"datafree: process 1: {nowhere}: expected a DeepSense folder, found nothing"
+        assert errors.splitlines()[-1] == expected, errors
 
 
 def test_port_in_use_is_refused(run, tmp_path):

@@ -1,3 +1,4 @@
+import errno
 from pathlib import Path
 
 import jax
@@ -130,6 +131,41 @@ def test_an_empty_folder_or_a_file_in_its_place_is_refused(tmp_path, refused):
 def test_a_state_of_other_shapes_or_names_is_refused(tmp_path, refused, like):
     checkpoints.save(tmp_path, "phase", {"w": jnp.array([0.1, 0.2, 0.3]), "b": jnp.ones(2)})
     refused(like)
+
+
+@pytest.mark.parametrize("digest", ["", "of another", "of this run "])
+def test_a_checkpoint_with_another_digest_is_refused(tmp_path, refused, digest):
+    checkpoints.save(tmp_path, "phase", {"w": jnp.ones(3)}, digest)
+    with pytest.raises(InputError, match="another run"):
+        checkpoints.restore(tmp_path, "phase", {"w": jnp.ones(3)}, "of this run")
+    assert checkpoints.restore(tmp_path, "phase", {"w": jnp.ones(3)}, digest) is not None
+    (tmp_path / "phase" / "digest").unlink()
+    assert "another run" in refused({"w": jnp.ones(3)})
+
+
+def test_what_cannot_be_removed_is_an_error_and_what_is_not_there_is_none(tmp_path, monkeypatch):
+    def refuse(path, *_, **__):
+        if not options.get("ignore_errors"):
+            raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+
+    options = {}
+    monkeypatch.setattr("shutil.rmtree", lambda path, **given: (options.update(given), refuse(path)))
+    checkpoints.save(tmp_path, "phase", {"w": jnp.ones(3)})
+    with pytest.raises(InputError, match="phase.before: expected what can be removed, found: Operation not permitted"):
+        checkpoints.save(tmp_path, "phase", {"w": jnp.zeros(3)})
+    monkeypatch.undo()
+    assert checkpoints.restore(tmp_path, "phase", {"w": jnp.ones(3)})["w"].tolist() == [0, 0, 0]
+
+
+def test_remove_takes_files_links_and_folders(tmp_path):
+    (tmp_path / "folder" / "within").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "folder", target_is_directory=True)
+    checkpoints.remove(tmp_path / "link")
+    assert (tmp_path / "folder" / "within").exists()
+    (tmp_path / "file").write_text("")
+    for name in ("file", "folder", "nothing"):
+        checkpoints.remove(tmp_path / name)
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_crash_between_the_two_renames_loses_nothing(tmp_path, state):

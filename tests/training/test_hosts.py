@@ -9,6 +9,7 @@ import pytest
 
 from beamkd.base import InputError
 from beamkd.training import fetch, from_first, is_first, joined
+from beamkd.training.hosts import agreed
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,6 +45,48 @@ def test_a_process_whose_partner_is_killed_says_so_and_stops(killed, free_addres
     assert other.returncode == 1
     line = "endless: another process was lost; start all of them again with --resume"
     assert errors.splitlines()[-1].startswith(line), errors
+
+
+UNEQUAL = """
+import sys, jax
+from beamkd.base import InputError
+from beamkd.training import joined
+from beamkd.training.hosts import agreed
+
+def load():
+    if process == refusing:
+        raise InputError("/data: expected a folder, fönd nothing" + 1000 * "!")
+    return process
+
+coordinator, process, refusing = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+with joined("unequal", coordinator, 2, process):
+    refusing, kept = None, refusing
+    assert agreed(load) == process  # each has its own
+    refusing = kept
+    try:
+        agreed(load)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2)
+"""
+
+
+def test_what_one_process_is_refused_ends_all_with_its_line(free_address):
+    environment = {**os.environ, "XLA_FLAGS": "", "JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": "cpu"}
+    pipes = {"stderr": subprocess.PIPE, "text": True, "env": environment, "cwd": ROOT}
+    commands = [[sys.executable, "-c", UNEQUAL, free_address, str(number), "1"] for number in range(2)]
+    both = [subprocess.Popen(command, **pipes) for command in commands]
+    for process in both:
+        errors = process.communicate(timeout=100)[1]
+        assert process.returncode == 2, errors
+        line = errors.splitlines()[-1]
+        assert line.startswith("process 1: /data: expected a folder, fönd nothing!!!") and len(line) < 1020
+
+
+def test_alone_a_process_agrees_with_itself():
+    assert agreed(lambda: 3) == 3
+    with pytest.raises(InputError, match="^--data-dir: nothing$"):
+        agreed(lambda: (_ for _ in ()).throw(InputError("--data-dir: nothing")))
 
 
 def test_alone_a_process_is_the_first_and_results_are_its_own():
