@@ -1,11 +1,14 @@
 """The street: what stands and drives in it, and the radio and LiDAR that look at it.
 
 Seen from above: the base station at the origin looks along x, across the road; the road runs along y. The
-served car drives towards +y, from beam 0 to the last beam.
+served car drives from `start` to `end`: by default towards −y, from beam 0 to the last beam.
 """
 
 import dataclasses
 import math
+import numbers
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +18,12 @@ from flax import struct
 from beamkd.base import Array, InputError
 from beamkd.sim.lidar import Boxes, Walls
 from beamkd.sim.materials import MATERIALS, permittivity
+
+PASSING = 0.5
+"""m, between the sides of the served car and of a vehicle in a lane beside it, at least."""
+
+LANE_WIDTH = 2.8
+"""m, between the middles of two lanes of other vehicles, at least: the widest, each out of its lane's middle."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,12 +43,10 @@ class Building:
     material: str = "concrete"
 
     def __post_init__(self):
-        if self.material not in MATERIALS:
-            raise InputError(f"Building.material: expected one of {', '.join(MATERIALS)}, found {self.material!r}")
-        if not self.start < self.end:
-            raise InputError(f"Building.end: expected more than start {self.start} m, found {self.end} m")
-        if self.distance == 0:
-            raise InputError("Building.distance: expected other than 0 m, the base station's place, found 0")
+        _expect_numbers(self)
+        _expect(self, "material", f"one of {', '.join(MATERIALS)}", lambda v: v in MATERIALS)
+        _expect(self, "end", f"more than start {self.start} m", lambda v: v > self.start)
+        _expect(self, "distance", "other than 0 m, the base station's place", lambda v: v != 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +78,8 @@ class Street:
       antenna_spread: m, of the antenna's place along the car over drives.
       gps_spread: m, error of the recorded position over drives, along and across the road.
       others: vehicles besides the served car, which block, reflect, and are seen by the LiDAR.
-      other_lanes: m, distances of their lanes; the first is driven towards +y, the next towards -y, …
+      other_lanes: m, distances of their lanes; the first is driven towards +y, the next towards −y, … In a drive in
+        which the served car comes near, its neighbours keep out of its way.
       buildings: fronts that block, reflect, and hide what is behind them.
       beams: M, beams of the codebook.
       antennas: N, antennas of the base station, half a wavelength apart.
@@ -138,11 +146,14 @@ class Street:
     max_range: float = 60.0
 
     def __post_init__(self):
-        for name in ("max_frames", "min_frames", "beams", "antennas", "subcarriers"):
-            _expect(self, name, "at least 1", lambda v: isinstance(v, int) and v >= 1)
+        _expect_numbers(self)
+        for name in ("min_frames", "beams", "antennas", "subcarriers"):
+            _expect(self, name, "at least 1", lambda v: v >= 1)
+        _expect(self, "max_frames", "at least 2, for a velocity", lambda v: v >= 2)
         _expect(self, "min_frames", f"at most max_frames {self.max_frames}", lambda v: v <= self.max_frames)
         for name in ("others", "phase_bits"):
-            _expect(self, name, "at least 0", lambda v: isinstance(v, int) and v >= 0)
+            _expect(self, name, "at least 0", lambda v: v >= 0)
+        _expect(self, "hardware_seed", "from 0 to less than 2^31", lambda v: 0 <= v < 2**31)
         positive = ("slot_seconds", "lane", "speed", "car_length", "car_width", "bandwidth", "max_range")
         for name in (*positive, "wander_slots", "acceleration_slots", "fading_slots"):
             _expect(self, name, "more than 0", lambda v: v > 0)
@@ -155,11 +166,11 @@ class Street:
         _expect(self, "slowing", "a share from 0 to less than 1", lambda v: 0 <= v < 1)
         _expect(self, "sector", "in (0, 90] degrees", lambda v: 0 < v <= 90)
         _expect(self, "end", f"other than start {self.start} m", lambda v: v != self.start)
-        _expect(self, "body_offset", "two finite numbers", lambda v: len(v) == 2 and all(map(math.isfinite, v)))
-        _expect(self, "buildings", "a tuple of Building", lambda v: isinstance(v, tuple))
-        _expect(self, "other_lanes", "a tuple of lanes", lambda v: isinstance(v, tuple) and len(v) > 0)
-        for name in ("start", "end", "noise_floor", "boresight"):
-            _expect(self, name, "a finite number", math.isfinite)
+        _expect(self, "body_offset", "a tuple of two finite numbers", lambda v: _tuple_of(v, _finite) and len(v) == 2)
+        _expect(self, "buildings", "a tuple of Building", lambda v: _tuple_of(v, lambda b: isinstance(b, Building)))
+        _expect(self, "other_lanes", "a tuple of finite distances", lambda v: _tuple_of(v, _finite) and len(v) > 0)
+        apart = f"lanes at least {LANE_WIDTH} m apart"
+        _expect(self, "other_lanes", apart, lambda v: np.diff(sorted(v)).min(initial=np.inf) >= LANE_WIDTH - 1e-9)
 
     @property
     def walls(self) -> Walls:
@@ -226,7 +237,10 @@ def drive_traffic(key: Array, street: Street) -> Traffic:
     place = street.antenna_spread * jnp.clip(place_normal, -2.5, 2.5)
     centre = antenna + jnp.array(street.body_offset) + place * jnp.stack([jnp.cos(heading), jnp.sin(heading)], -1)
     size = jnp.array([street.car_length, street.car_width])
-    others, other_velocity = _other_vehicles(others_key, street)
+    half_width = (street.car_length * jnp.abs(jnp.cos(heading)) + street.car_width * jnp.abs(jnp.sin(heading))) / 2
+    near = jnp.minimum(centre[:, 0] - half_width, across).min() - PASSING
+    far = jnp.maximum(centre[:, 0] + half_width, across).max() + PASSING
+    others, other_velocity = _other_vehicles(others_key, street, near, far)
     return Traffic(
         frames=frames.astype(jnp.int32),
         antenna=antenna,
@@ -257,7 +271,7 @@ def smooth(white: Array, slots: int, lasting: float) -> Array:
     band = np.zeros((slots, slots + 2 * reach), np.float32)
     for slot in range(slots):
         band[slot, slot : slot + 2 * reach + 1] = window / np.sqrt((window**2).sum())
-    return band @ white
+    return jnp.matmul(band, white, precision="highest")
 
 
 def smooth_draws(slots: int, lasting: float) -> int:
@@ -278,20 +292,29 @@ def _travel(pace: Array, street: Street) -> Array:
     return jax.lax.scan(step, 0.0, pace)[1]
 
 
-def _other_vehicles(key: Array, street: Street) -> tuple[Boxes, Array]:
-    """`others` vehicles at constant speeds, [T, others] boxes and [others, 2] m/s."""
+def _other_vehicles(key: Array, street: Street, near: Array, far: Array) -> tuple[Boxes, Array]:
+    """`others` vehicles at constant speeds, [T, others] boxes and [others, 2] m/s.
+
+    From `near` to `far`, m across the road, the served car needs the road for itself in this drive. Where a vehicle
+    would be in the way, all that drive on its side of the served car keep as much more distance.
+    """
     count, slots = street.others, street.max_frames
     speed_draw, lane_draw, place, time, big, gap = jax.random.uniform(key, (6, count))
     # Vehicle i drives in lane `number`, as the one of that `rank` in its queue; a queue keeps its first one's speed.
     number, rank = np.arange(count) % len(street.other_lanes), np.arange(count) // len(street.other_lanes)
     sign = jnp.where(number % 2 == 0, 1.0, -1.0)
     speed = sign * street.speed * (0.6 + speed_draw[number])
-    across = jnp.take(jnp.array(street.other_lanes), number) + 0.3 * (2 * lane_draw - 1)
+    # From a small car to a van: 3.8 x 1.7 m to 6.0 x 2.2 m.
+    size = jnp.stack([3.8 + 2.2 * big, 1.7 + 0.5 * big], -1)
+    lanes = np.array(street.other_lanes)[number]
+    across = jnp.asarray(lanes, jnp.float32) + 0.3 * (2 * lane_draw - 1)
+    nearer = lanes < street.lane + street.body_offset[0] / 2  # than the middle of the served car
+    in_the_way = jnp.where(nearer, across + size[:, 1] / 2 - near, far - (across - size[:, 1] / 2))
+    before, behind = (jnp.max(in_the_way, where=side, initial=0.0) for side in (nearer, ~nearer))
+    across = across + jnp.where(nearer, -before, behind)
     # The first one is somewhere within the field of view at some time of the drive, the next 10 to 18 m behind.
     place = street.start + (street.end - street.start) * place[number] - sign * (14 * rank + 2 * (2 * gap - 1))
     along = place + speed * (jnp.arange(slots)[:, None] - 0.75 * slots * time[number])
-    # From a small car to a van: 3.8 x 1.7 m to 6.0 x 2.2 m.
-    size = jnp.stack([3.8 + 2.2 * big, 1.7 + 0.5 * big], -1)
     boxes = Boxes(
         jnp.stack([jnp.broadcast_to(across, along.shape), along], -1),
         jnp.broadcast_to(size, (slots, count, 2)),
@@ -300,11 +323,24 @@ def _other_vehicles(key: Array, street: Street) -> tuple[Boxes, Array]:
     return boxes, jnp.stack([jnp.zeros(count), speed / street.slot_seconds], -1)
 
 
-def _expect(street: Street, name: str, expected: str, holds) -> None:
-    value = getattr(street, name)
-    try:
-        good = holds(value)
-    except TypeError:  # of another type altogether
-        good = False
-    if not good:
-        raise InputError(f"Street.{name}: expected {expected}, found {value!r}")
+def _expect_numbers(config: Street | Building) -> None:
+    """Fields that are a number are one, and finite."""
+    for field in dataclasses.fields(config):
+        if field.type is int:
+            _expect(config, field.name, "an integer", lambda v: isinstance(v, int) and not isinstance(v, bool))
+        if field.type is float:
+            _expect(config, field.name, "a finite number", _finite)
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and math.isfinite(value)
+
+
+def _tuple_of(values: Any, good: Callable[[Any], bool]) -> bool:  # a list could not be hashed
+    return isinstance(values, tuple) and all(map(good, values))
+
+
+def _expect(config: Street | Building, name: str, expected: str, holds: Callable[[Any], bool]) -> None:
+    value = getattr(config, name)
+    if not holds(value):
+        raise InputError(f"{type(config).__name__}.{name}: expected {expected}, found {value!r}")

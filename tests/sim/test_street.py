@@ -45,6 +45,22 @@ def test_streets_are_hashable_and_equal_by_value():
         ("noise_floor", "low"),
         ("buildings", [Building(16.0)]),
         ("other_lanes", ()),
+        ("other_lanes", [5.8, 13.6]),
+        ("other_lanes", (5.8, float("inf"))),
+        ("other_lanes", (5.8, 8.5)),
+        ("body_offset", [-2.6, 1.1]),
+        ("body_offset", (float("nan"), 1.1)),
+        ("buildings", ("concrete",)),
+        ("max_frames", 1),
+        ("beams", True),
+        ("hardware_seed", -1),
+        ("hardware_seed", 2**31),
+        *(
+            (field.name, value)
+            for field in dataclasses.fields(Street)
+            if field.type is float
+            for value in (float("inf"), float("-inf"), float("nan"))
+        ),
     ],
 )
 def test_a_bad_value_is_named_with_what_was_expected_and_found(field, value):
@@ -52,10 +68,14 @@ def test_a_bad_value_is_named_with_what_was_expected_and_found(field, value):
         Street(**{field: value})
 
 
-@pytest.mark.parametrize("bad", [{"material": "cheese"}, {"start": 3.0, "end": 2.0}])
+@pytest.mark.parametrize(
+    "bad",
+    [{"material": "cheese"}, {"start": 3.0, "end": 2.0}, {"start": float("-inf")}, {"end": float("nan")}]
+    + [{"distance": value} for value in (0.0, float("inf"), float("nan"), "far")],
+)
 def test_a_bad_building_is_named(bad):
     with pytest.raises(InputError, match=r"^Building\.\w+: expected .+, found .+$"):
-        Building(16.0, **bad)
+        Building(**{"distance": 16.0, **bad})
 
 
 def test_every_field_is_documented():
@@ -107,6 +127,58 @@ def test_other_vehicles_move_steadily_and_those_of_a_lane_never_overlap():
     assert (traffic.other_velocity[::2, 1] > 0).all() and (traffic.other_velocity[1::2, 1] < 0).all()
     for lane in (centre[:, ::2, 1], centre[:, 1::2, 1]):
         assert np.abs(np.diff(lane, axis=1)).min() > 9
+
+
+def corners(boxes):
+    """[..., 4, 2] m."""
+    along = np.stack([np.cos(boxes.heading), np.sin(boxes.heading)], -1)
+    along, across = along * boxes.size[..., :1] / 2, along[..., ::-1] * [-1, 1] * boxes.size[..., 1:] / 2
+    return np.asarray(boxes.centre)[..., None, :] + np.stack([a * along + b * across for a, b in SIGNS], -2)
+
+
+SIGNS = [(1, 1), (1, -1), (-1, -1), (-1, 1)]
+
+
+def apart(one, other, heading):
+    """Whether a line along or across a heading has the convex shapes [..., corners, 2] on different sides."""
+    found = False
+    for turned in (heading, heading + np.pi / 2):
+        axis = np.stack([np.cos(turned), np.sin(turned)], -1)[..., None]
+        first, second = (one @ axis)[..., 0], (other @ axis)[..., 0]
+        found |= (first.max(-1) < second.min(-1)) | (second.max(-1) < first.min(-1))
+    return found
+
+
+@pytest.mark.parametrize(
+    "street",
+    [
+        Street(others=3),
+        Street(others=6, lane_spread=1.0, wander=1.0, antenna_spread=0.65),
+        Street(others=4, other_lanes=(9.0, 3.0, 16.0)),
+        Street(others=4, other_lanes=(7.1, 9.9), start=-9.0, end=8.0, body_offset=(2.0, 0.0)),
+    ],
+    ids=["default", "wandering", "three lanes", "in its lane"],
+)
+def test_no_vehicle_drives_through_another_or_over_the_served_cars_antenna(street):
+    keys = jax.random.split(jax.random.key(1), 60)
+    traffic = jax.device_get(jax.jit(jax.vmap(lambda key: drive_traffic(key, street)))(keys))
+    boxes = jax.tree.map(lambda leaf: leaf.astype(np.float64), traffic.vehicles)
+    shapes, antenna = corners(boxes), traffic.antenna[..., None, :].astype(np.float64)
+    for one in range(street.others + 1):
+        for other in range(one):
+            clear = apart(shapes[:, :, one], shapes[:, :, other], boxes.heading[..., one])
+            clear |= apart(shapes[:, :, one], shapes[:, :, other], boxes.heading[..., other])
+            assert clear.all(), (one, other)
+        if one:
+            assert apart(shapes[:, :, one], antenna, boxes.heading[..., one]).all()
+
+
+def test_other_vehicles_keep_their_lanes_where_the_served_car_is_far_away():
+    street = Street(others=6, other_lanes=(2.5, 14.0))
+    keys = jax.random.split(jax.random.key(1), 20)
+    traffic = jax.jit(jax.vmap(lambda key: drive_traffic(key, street)))(keys)
+    across = np.asarray(traffic.vehicles.centre[:, 0, 1:, 0])
+    assert np.abs(across - np.tile(street.other_lanes, 3)).max() <= 0.3 + 1e-5
 
 
 def test_smooth_noise_has_unit_variance_and_neighbours_agree():
