@@ -46,7 +46,7 @@ class Flags:
     scenario: int = 8
     """Number of the DeepSense scenario."""
     lidar: Literal["measured", "raycast"] = "measured"
-    """Scans of the folder, or scans simulated along its measured positions."""
+    """Scans of the folder, or scans simulated along its positions."""
     skip_bad: bool = False
     """Drop frames whose files are bad, and the windows over them, instead of stopping."""
     drives: int = SIMULATED_DRIVES
@@ -145,6 +145,7 @@ def main(
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax warns of layouts that we do not use
     _cache_compilation()
+    _multiply_in_full()
     _use_all_cores()
     gc.set_threshold(COLLECT_AFTER)
     try:
@@ -187,6 +188,12 @@ def _cache_compilation() -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
         jax.config.update("jax_compilation_cache_dir", str(home / "beamkd" / "xla"))
+
+
+def _multiply_in_full() -> None:
+    """Let float32 be float32 in products, too, which accelerators otherwise round, unless the user has set that up."""
+    if "JAX_DEFAULT_MATMUL_PRECISION" not in os.environ:
+        jax.config.update("jax_default_matmul_precision", "highest")
 
 
 def _use_all_cores() -> None:

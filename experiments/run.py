@@ -246,6 +246,7 @@ def environment() -> dict[str, Any]:
         "device_kind": jax.devices()[0].device_kind,
         "device_count": jax.device_count(),
         "process_count": jax.process_count(),
+        "matmul_precision": jax.config.jax_default_matmul_precision,
         "commit": commit,
         "dirty": dirty,
     }

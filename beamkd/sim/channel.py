@@ -1,4 +1,7 @@
-"""From paths to the array's channel, and from the channel to the receive power of each beam."""
+"""From paths to the array's channel, and from the channel to the receive power of each beam.
+
+Products are of float32 in full, also where an accelerator would round their factors: best beams are often near ties.
+"""
 
 import chex
 import jax.numpy as jnp
@@ -30,7 +33,7 @@ def channel(paths: Paths, antennas: int, subcarriers: int = 1, spacing: float = 
     phase = paths.phase + 2 * jnp.pi * paths.doppler * time
     phase = phase[..., None, :] - 2 * jnp.pi * offset[:, None] * paths.delay[..., None, :]  # [..., K, P]
     gain = paths.amplitude[..., None, :] * jnp.exp(1j * phase)
-    return gain @ steering_vector(paths.azimuth, antennas)
+    return jnp.matmul(gain, steering_vector(paths.azimuth, antennas), precision="highest")
 
 
 def beam_powers(channels: Array, codebook: Array, noise_floor: float | Array = 0.0) -> Array:
@@ -47,5 +50,5 @@ def beam_powers(channels: Array, codebook: Array, noise_floor: float | Array = 0
     chex.assert_rank(codebook, 2)
     chex.assert_equal_shape_suffix([channels, codebook], 1)
     # The complex absolute value would take a root, only to square it again.
-    response = channels @ codebook.T
+    response = jnp.matmul(channels, codebook.T, precision="highest")
     return (response.real**2 + response.imag**2).mean(-2) + noise_floor

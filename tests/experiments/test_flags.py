@@ -2,12 +2,14 @@ import dataclasses
 import errno
 import json
 
+import jax
 import pytest
 
 from beamkd.inversion import GeneratorLoss
 from experiments.datafree import DataFree, defaults, run
 from experiments.flags import main
 from experiments.recipes import RECIPES, Recipe
+from experiments.run import environment
 
 BAD = {
     "seeds": ["--seeds", "0"],
@@ -175,6 +177,20 @@ def test_a_recipe_gives_the_flags_that_are_not_given():
             assert getattr(config, field.name) == getattr(RECIPES[name], field.name)
     assert changed == dataclasses.replace(paper, sequences=7)
     assert paper.generator_loss == GeneratorLoss(1.0, 0.0, 0.0) and paper.sequences == 5000
+
+
+@pytest.mark.parametrize("chosen", [None, "tensorfloat32"])
+def test_products_are_of_float32_unless_the_user_chooses(chosen, monkeypatch):
+    monkeypatch.delenv("JAX_DEFAULT_MATMUL_PRECISION", raising=False)
+    if chosen:
+        monkeypatch.setenv("JAX_DEFAULT_MATMUL_PRECISION", chosen)
+    before = jax.config.jax_default_matmul_precision
+    jax.config.update("jax_default_matmul_precision", chosen)
+    try:
+        main("datafree", DataFree, lambda config: None, [], defaults)
+        assert environment()["matmul_precision"] == (chosen or "highest")
+    finally:
+        jax.config.update("jax_default_matmul_precision", before)
 
 
 def test_an_unknown_recipe_is_refused(refused, tmp_path):

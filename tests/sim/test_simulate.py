@@ -139,6 +139,13 @@ def test_a_perfect_beam_at_the_middle_of_the_lane_has_power_one_over_the_floor()
     np.testing.assert_allclose(drive.power[near].max(), expected, rtol=0.01)
 
 
+def test_no_product_of_the_simulator_is_rounded_on_an_accelerator():
+    lowered = jax.jit(simulate_drive, static_argnums=1).lower(jax.random.key(0), dataclasses.replace(STREET, others=2))
+    products = [line for line in lowered.as_text().splitlines() if "dot_general" in line]
+    assert len(products) > 3
+    assert all("precision = [HIGHEST, HIGHEST]" in line for line in products), products
+
+
 def test_asking_for_no_drives_is_an_error():
     with pytest.raises(InputError, match="^drives: expected at least 1, found 0$"):
         simulate(jax.random.key(0), STREET, 0)
