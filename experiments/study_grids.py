@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from beamkd import controls
-from beamkd.base import Batch, Metadata, Rows
+from beamkd.base import Batch, Metadata, Rows, Windows
 from beamkd.data import gather, lidar_batch, lidar_input, make_windows
 from beamkd.inversion import GeneratorLoss
 from beamkd.losses import kl
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from experiments.study import Study
 
 STREET_DRIVES = 600
-"""Drives of the control 'street': more windows than a student trains on."""
+"""Drives of the control 'street'; twice as many, and so on, if these have fewer windows than a student trains on."""
 
 TERMS = {"metadata": 1.0, "activation": 0.1, "entropy": 0.5}
 """Terms of the published generator's loss, with the weight that each has where it is on."""
@@ -149,7 +149,7 @@ class Lesson:
 
 
 def _main_grid(lesson: Lesson) -> list[Table]:
-    config = lesson.config
+    config, street = lesson.config, _street_windows(lesson)  # refused, if at all, before anything is trained
     rows = [
         teacher_row(lesson),
         Row("scratch", "student, real labels", lambda: _scratch(lesson)),
@@ -160,7 +160,7 @@ def _main_grid(lesson: Lesson) -> list[Table]:
         "noise": ("uniform noise", functools.partial(_made_up, lesson, controls.uniform_noise, goes_on=False)),
         "sparse_noise": ("sparse noise", functools.partial(_made_up, lesson, controls.sparse_noise, goes_on=False)),
         "blobs": ("moving blobs", functools.partial(_made_up, lesson, controls.moving_blobs)),
-        "street": ("another simulated street", functools.partial(_street, lesson)),
+        "street": ("another simulated street", functools.partial(_street, lesson, street)),
     }
     for name, (label, make) in made.items():
         train = functools.partial(lambda name, make: lesson.distil(config.beamkd, make(), name), name, make)
@@ -345,12 +345,20 @@ def _made_up(lesson: Lesson, make: Callable[..., jax.Array], goes_on: bool = Tru
     return lesson.run.map(lambda key: lidar_batch(make(key, count, frames, rays)), (0,))(lesson.world.draws("control"))
 
 
-def _street(lesson: Lesson) -> Batch:
-    """Scans of drives that are in no split, without their beams; each seed takes its own windows of these."""
+def _street_windows(lesson: Lesson) -> Windows:
+    """Windows of drives that are in no split, as many as a student's sequences or more."""
     recipe, config = lesson.config.beamkd, lesson.config
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
-    windows = make_windows(simulate(key, config.street, STREET_DRIVES), observed=_frames(lesson))
-    count = recipe.sequences + recipe.held_out
+    drives, windows = STREET_DRIVES, ()
+    while len(windows) < recipe.sequences + recipe.held_out:
+        windows = make_windows(simulate(key, config.street, drives), observed=_frames(lesson))
+        drives *= 2
+    return windows
+
+
+def _street(lesson: Lesson, windows: Windows) -> Batch:
+    """Scans of the street's windows, without their beams; each seed takes its own."""
+    count = lesson.config.beamkd.sequences + lesson.config.beamkd.held_out
 
     def draw(key, windows):
         chosen = jax.random.permutation(key, len(windows))[:count]

@@ -1,5 +1,6 @@
 """The study end to end on a tiny scale, and that its grids hold what its claims compare."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments import study_grids
 from experiments.flags import main
 from experiments.run import Run
 from experiments.study import CLAIMS, Study, run
@@ -69,12 +71,30 @@ def test_main_grid_leaves_all_methods_claims_and_a_report(main_grid):
 
 
 @pytest.fixture(scope="module")
-def tables(tmp_path_factory):
-    """The tables of all grids, nothing trained."""
+def lesson(tmp_path_factory):
+    """A study of which nothing is trained."""
     config = Study(drives=8, split="inorder", seeds=2, devices=1, out=tmp_path_factory.mktemp("study") / "none")
     folder = Run("study", config)
-    lesson = Lesson(folder, open_world(folder, config), config)
+    return Lesson(folder, open_world(folder, config), config)
+
+
+@pytest.fixture(scope="module")
+def tables(lesson):
+    """The tables of all grids."""
     return {name: grid(lesson) for name, grid in GRIDS.items()}
+
+
+@pytest.mark.parametrize("frames", [64, 20], ids=["as the default", "short"])
+def test_the_control_street_has_a_window_for_each_sequence(frames, lesson, monkeypatch):
+    monkeypatch.setattr(study_grids, "STREET_DRIVES", 2)
+    recipe = dataclasses.replace(lesson.config.beamkd, sequences=192, held_out=64)
+    street = dataclasses.replace(lesson.config.street, max_frames=frames)
+    short = dataclasses.replace(lesson, config=dataclasses.replace(lesson.config, beamkd=recipe, street=street))
+    windows = study_grids._street_windows(short)
+    assert len(windows) >= 256
+    scans = np.asarray(study_grids._street(short, windows).sensors["lidar"])
+    assert scans.shape == (2, 256, 11, 216)
+    assert all(len(np.unique(member.reshape(256, -1), axis=0)) == 256 for member in scans)  # none twice
 
 
 def test_every_claim_compares_methods_of_the_grids(tables):
@@ -106,6 +126,16 @@ def test_a_student_chosen_by_real_windows_is_not_called_data_free(tables):
     rows = {row.name: row for table in tables["student"] for row in table.rows}
     assert not rows["paper_real_selection"].data_free
     assert rows["paper_kl_2"].data_free
+
+
+def test_a_street_too_short_for_a_control_is_refused_before_anything_is_trained(capsys, tmp_path):
+    frames = ["--street.max-frames", "10", "--street.min-frames", "9"]
+    with pytest.raises(SystemExit) as stop:
+        main("study", Study, run, [*TINY, *frames, "--out", str(tmp_path / "run")])
+    errors = capsys.readouterr().err.strip()
+    assert stop.value.code == 2
+    assert errors == "study: windows: expected a drive of 11 frames in a row or more, found at most 10"
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
 @pytest.mark.parametrize("flags", [["--grid", "everything"], ["--drives", "9", "--resident", "8"]], ids=" ".join)
