@@ -137,8 +137,9 @@ def interval(values: Callable[[np.ndarray], np.ndarray], seeds: int, drives: int
 
     A bootstrap of two crossed levels. Seeds alone are drawn again, drives alone, and both (Owen, "The pigeonhole
     bootstrap", 2007). The three spreads give the variance: that over seeds plus that over drives less what both count
-    twice (Cameron, Gelbach and Miller, 2011). The deviations of both levels are scaled to it and, for few seeds or
-    drives, by Student's t with Satterthwaite's degrees of freedom; their quantiles are the ends.
+    twice (Cameron, Gelbach and Miller, 2011), and no less than what they do. The deviations of both levels are scaled
+    to it and, for few seeds or drives, by Student's t with Satterthwaite's degrees of freedom; their quantiles are the
+    ends.
 
     Args:
       values: values(weights) -> [resamples, seeds, ...], of each seed if drives have these weights
@@ -163,11 +164,13 @@ def interval(values: Callable[[np.ndarray], np.ndarray], seeds: int, drives: int
     wider = np.sqrt([seeds / (seeds - 1), drives / (drives - 1)])  # resamples spread less than samples
     by_seed, by_drive, by_both = wider[0] * by_seed, wider[1] * by_drive, wider[0] * wider[1] * by_both
     spread = [np.square(deviations).mean(0) for deviations in (by_seed, by_drive, by_both)]
-    variance = np.maximum(spread[0] + spread[1] - spread[2], spread[2])
+    variance = spread[0] + spread[1] - spread[2]
     same = spread[0] + spread[1] < SAME**2
-    freedom = np.square(np.maximum(variance, np.maximum(*spread[:2]))) / np.where(
-        same, 1, np.square(spread[0]) / (seeds - 1) + np.square(spread[1]) / (drives - 1)
-    )
+    freedoms = seeds - 1, drives - 1, (seeds - 1) * (drives - 1)
+    uncertainty = sum(np.square(part) / own for part, own in zip(spread, freedoms, strict=True))
+    freedom = np.square(variance) / np.where(same, 1, uncertainty)
+    below = variance < spread[2]  # as chance has it where neither seeds nor drives differ: that of both remains
+    variance, freedom = np.where(below, spread[2], variance), np.where(below, freedoms[2], freedom)
     tail = (1 - CONFIDENCE) / 2
     longer = stats.t.ppf(tail, np.where(same, 1, freedom)) / stats.norm.ppf(tail)
     scale = np.where(same, 0, longer * np.sqrt(variance / np.where(same, 1, spread[0] + spread[1])))

@@ -46,8 +46,11 @@ def two_way(rates):
     rest = rates - rates.mean() - by_seed[:, None] - by_drive
     of_seed, of_drive = (by_seed**2).sum() / (seeds - 1) / seeds, (by_drive**2).sum() / (drives - 1) / drives
     of_rest = (rest**2).sum() / ((seeds - 1) * (drives - 1)) / (seeds * drives)
-    variance = max(of_seed + of_drive - of_rest, of_rest)
-    freedom = max(variance, of_seed, of_drive) ** 2 / (of_seed**2 / (seeds - 1) + of_drive**2 / (drives - 1))
+    variance, rest_freedom = of_seed + of_drive - of_rest, (seeds - 1) * (drives - 1)
+    uncertainty = of_seed**2 / (seeds - 1) + of_drive**2 / (drives - 1) + of_rest**2 / rest_freedom
+    freedom = variance**2 / uncertainty
+    if variance < of_rest:
+        variance, freedom = of_rest, rest_freedom
     return rates.mean() + stats.t.ppf([0.025, 0.975], freedom) * np.sqrt(variance)
 
 
@@ -55,6 +58,18 @@ def two_way(rates):
 def test_interval_of_normal_effects_is_that_of_the_analysis_of_variance(shape):
     rates = 0.3 * RNG.normal(size=(shape[0], 1)) + RNG.normal(size=(1, shape[1])) + RNG.normal(size=shape)
     expected = two_way(rates)
+    assert of(rates) == pytest.approx(expected, abs=0.06 * np.ptp(expected))
+
+
+@pytest.mark.parametrize("shape", [(5, 13), (20, 21), (20, 100)])
+def test_where_neither_seeds_nor_drives_differ_the_interval_is_that_of_what_remains(shape):
+    rates = RNG.normal(size=shape)
+    rates -= 0.7 * (rates.mean(0) - rates.mean()) + 0.7 * (rates.mean(1, keepdims=True) - rates.mean())
+    expected = two_way(rates)
+    freedom = (shape[0] - 1) * (shape[1] - 1)
+    rest = rates - rates.mean(0) - rates.mean(1, keepdims=True) + rates.mean()
+    error = np.sqrt((rest**2).sum() / freedom / rates.size)
+    np.testing.assert_allclose(np.ptp(expected), 2 * stats.t.ppf(0.975, freedom) * error)
     assert of(rates) == pytest.approx(expected, abs=0.06 * np.ptp(expected))
 
 
@@ -128,7 +143,7 @@ def test_seeds_that_test_other_drives_share_those_of_all():
     assert half == pytest.approx(2.1 * np.sqrt((share**2).sum()) * effects[:, tested].std(), rel=0.4)
 
 
-@pytest.mark.parametrize("mix", ["drives", "measured"])
+@pytest.mark.parametrize("mix", ["drives", "both", "measured"])
 @pytest.mark.parametrize(("seeds", "drives"), [(5, 13), (20, 21)])
 def test_interval_holds_the_truth_as_often_as_it_says(seeds, drives, mix):
     assert 0.90 <= coverage(seeds, drives, MIXES[mix], datasets=300) <= 0.985
