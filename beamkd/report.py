@@ -191,11 +191,11 @@ def _markdown(results: dict[str, Any], figures: dict[str, str]) -> str:
 
 
 def data_source(results: dict[str, Any]) -> str:
-    """What of the data is simulated here; what a folder holds is called no more than that."""
+    """What of the data is simulated; of what a folder holds no more is said than the folder says of itself."""
     data = results["data"]
     if data["source"] == "sim":
         return "the built-in simulated street. Simulated: everything, traffic, LiDAR and receive powers."
-    folder = f"a folder of DeepSense 6G Scenario {data['scenario']}"
+    folder = f"a folder in the form of DeepSense 6G Scenario {data['scenario']}"
     if data.get("origin"):
         folder += f" ({data['origin']})"
     if results["config"]["lidar"] == "raycast":

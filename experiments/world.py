@@ -13,7 +13,17 @@ from flax import linen as nn
 
 from beamkd.base import Array, Batch, Forward, Rows, Windows
 from beamkd.claims import METRICS
-from beamkd.data import Split, gather, lidar_input, make_windows, on_host, select, split_drives, stack_splits
+from beamkd.data import (
+    Split,
+    gather,
+    lidar_input,
+    make_windows,
+    on_host,
+    origin,
+    select,
+    split_drives,
+    stack_splits,
+)
 from beamkd.models import count_weights, network
 from beamkd.training import (
     FitState,
@@ -69,12 +79,14 @@ class World:
       split: rows of each part, [members, N].
       keys: [members], one a seed.
       drives: how many drives each part has.
+      origin: what a folder says of how it came about; None if it says nothing.
     """
 
     windows: Windows
     split: Split
     keys: Array
     drives: dict[str, int]
+    origin: str | None = None
 
     @property
     def data(self) -> Windows | Stream:
@@ -121,16 +133,17 @@ def open_world(run: Run, config: Flags) -> World:
 
     def load():
         windows = make_windows(load_drives(config, run.drives))
-        return windows, [split_drives(key, windows, config.split) for key in keys]
+        said = origin(config.data_dir, config.scenario) if config.source == "deepsense" else None
+        return windows, [split_drives(key, windows, config.split) for key in keys], said
 
     with run.phase("data"):
-        windows, splits = agreed(load)  # each process has files of its own
+        windows, splits, said = agreed(load)  # each process has files of its own
     parts = {name: getattr(splits[0], name) for name in ("train", "val", "test")}
     drives = {name: len(np.unique(np.asarray(windows.drive)[rows.index])) for name, rows in parts.items()}
     frames = len(windows.frames.power)
     place = f", streamed from {run.drives}" if on_host(windows) else ""
     run.say(f"{config.source}: {frames} frames, {sum(drives.values())} drives, {len(windows)} windows{place}")
-    return World(windows, stack_splits(splits), keys, drives)
+    return World(windows, stack_splits(splits), keys, drives, said)
 
 
 def over_batches(run: Run, world: World, function: Callable[[Any, Batch], Any]) -> Callable[[Any, Rows], Any]:
@@ -205,6 +218,7 @@ def describe(config: Flags, world: World) -> dict[str, Any]:
     return {
         "source": config.source,
         "scenario": config.scenario if config.source == "deepsense" else None,
+        "origin": world.origin,
         "windows": {name: int(counts[0]) for name, counts in parts.items()},
         "windows_by_seed": parts,
         "drives": world.drives,

@@ -73,8 +73,10 @@ def test_an_untrained_generator_has_no_figure_of_its_training(run):
 def test_a_folder_is_said_to_hold_what_it_says_of_itself(run):
     folder = run(source="deepsense", scenario=8, origin="written by beamkd, not recorded")
     report.write(folder)
+    text = (folder / "report.md").read_text()
     said = "Scenario 8 (written by beamkd, not recorded). Receive powers, positions and LiDAR: as in the folder."
-    assert said in (folder / "report.md").read_text()
+    assert f"Data: a folder in the form of DeepSense 6G {said}" in text
+    assert "measured" not in text and "recorded by" not in text
 
 
 @pytest.mark.parametrize("results", ['{"experiment": "street"}', "{}", "[]"])

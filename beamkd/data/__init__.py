@@ -1,7 +1,7 @@
 """Windows and splits; DeepSense 6G folders, read and written."""
 
 from beamkd.data.deepsense import read_deepsense
-from beamkd.data.deepsense_writer import write_deepsense
+from beamkd.data.deepsense_writer import origin, write_deepsense
 from beamkd.data.stored import open_drives, store_drives
 from beamkd.data.windows import (
     Split,
@@ -23,6 +23,7 @@ __all__ = [
     "make_windows",
     "on_host",
     "open_drives",
+    "origin",
     "read_deepsense",
     "select",
     "split_drives",

@@ -52,7 +52,7 @@ def read_deepsense(
     Args:
       folder: with `scenarioN.csv` or `scenarioN_dev.csv`, or at most two folders above it.
       scenario: number of the scenario.
-      lidar: 'measured', or 'raycast' for scans simulated along the car's measured positions, without noise.
+      lidar: 'measured' for the folder's own scans, or 'raycast' for scans simulated along its positions, without noise.
       sensors: names of the sensors to read, out of `SENSORS`.
       broadside: where the base station's array faces, degrees from east, counter-clockwise seen from above;
         0, east, is Scenario 8's.

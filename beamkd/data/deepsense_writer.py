@@ -10,7 +10,7 @@ import numpy as np
 
 from beamkd.base import Drives, InputError
 from beamkd.data.deepsense_files import BEAMS
-from beamkd.data.deepsense_table import CAR, POWER, STATION
+from beamkd.data.deepsense_table import CAR, POWER, STATION, find_csv
 from beamkd.data.geodesy import to_degrees
 from beamkd.sim import RAYS
 
@@ -32,6 +32,9 @@ FILES = {
 }
 """File of each column for a frame. Rows name them all, there or not, as after a partial download."""
 
+MARKER, ORIGIN = "written_by_beamkd.txt", "written by beamkd: simulated, unless it was given measured drives"
+"""File beside the CSV that tells a folder of ours from a recording, and what it says. That it is there says all."""
+
 STATION_PLACE = (0.0, 0.0)
 """Degrees latitude and longitude of the base station. At the origin a degree in float64 holds nothing but the
 car's offset, so that a position of any size is read back to the last bit; elsewhere it resolves 1e-9 m."""
@@ -51,7 +54,7 @@ def write_deepsense(drives: Drives, folder: str | os.PathLike, scenario: int = 8
 
     `index` and time stamps run on over slots without a frame, so that a gap is read back as a gap; slots are
     read back counted from the drive's first frame. Positions go to `unit2_loc_cal`, a NaN to no file. The
-    folder appears only when it is complete.
+    folder appears only when it is complete. A file in it, `MARKER`, says where it comes from, as reports on it do.
 
     Args:
       drives: F frames with 64 beams and no sensor but 'lidar'.
@@ -77,6 +80,17 @@ def write_deepsense(drives: Drives, folder: str | os.PathLike, scenario: int = 8
             complete.rename(target)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written: {error.strerror}") from error
+
+
+def origin(folder: str | os.PathLike, scenario: int = 8) -> str | None:
+    """Where the folder that `read_deepsense` finds comes from: `ORIGIN` if `write_deepsense` wrote it, or else None.
+
+    Whatever stands under the name `MARKER` counts; it is neither opened nor followed.
+
+    Raises:
+      InputError: there is no such scenario.
+    """
+    return ORIGIN if os.path.lexists(find_csv(Path(folder), scenario).parent / MARKER) else None
 
 
 def _checked(drives: Drives) -> dict[str, np.ndarray]:
@@ -127,6 +141,7 @@ def _write(arrays: dict[str, np.ndarray], folder: Path, name: str) -> None:
         if not np.isnan(places[i]).any():
             _write_numbers(folder / FILES[CAR].format(i), places[i])
     _write_table(folder / name, arrays)
+    (folder / MARKER).write_text(f"{ORIGIN}\n")
 
 
 def _write_table(path: Path, arrays: dict[str, np.ndarray]) -> None:

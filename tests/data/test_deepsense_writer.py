@@ -1,4 +1,5 @@
 import csv
+import os
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -7,7 +8,8 @@ import pytest
 from scipy.io import loadmat
 
 from beamkd.base import InputError
-from beamkd.data.deepsense_writer import write_deepsense
+from beamkd.data.deepsense import read_deepsense
+from beamkd.data.deepsense_writer import MARKER, ORIGIN, origin, write_deepsense
 
 REAL_HEADER = (
     "index,unit1_rgb,unit1_pwr_60ghz,unit1_loc,unit1_lidar,unit1_lidar_SCR,unit1_radar,unit2_loc,unit2_loc_cal,,"
@@ -63,6 +65,52 @@ def test_a_folder_with_files_is_left_alone(drives, tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["taken", "thesis.tex"]
 
 
+def test_a_written_folder_says_of_itself_that_it_is_simulated(scenario):
+    text = (scenario / MARKER).read_text()
+    assert "beamkd" in text and "simulated" in text
+    assert origin(scenario) == ORIGIN
+
+
+def test_another_folder_says_nothing(scenario):
+    (scenario / MARKER).unlink()
+    assert origin(scenario) is None
+
+
+def test_a_written_folder_is_told_from_its_neighbour_by_where_the_table_is(drives, scenario, tmp_path):
+    write_deepsense(drives, tmp_path / "Scenario9" / "DEV[95%]", 9)
+    (scenario / MARKER).unlink()
+    assert origin(tmp_path, 8) is None
+    assert origin(str(tmp_path), 9) == ORIGIN
+
+
+@pytest.mark.parametrize("marker", ["empty", "no text", "absurdly large", "folder", "link out", "link to nowhere"])
+def test_a_marker_is_one_whatever_it_holds_and_is_not_opened(drives, scenario, tmp_path, marker, monkeypatch):
+    path = scenario / MARKER
+    path.unlink()
+    if marker == "folder":
+        path.mkdir()
+    elif marker.startswith("link"):
+        path.symlink_to("/etc/passwd" if marker == "link out" else tmp_path / "nowhere")
+    else:
+        path.write_bytes(b"\xff\0{" if marker == "no text" else b"")
+        os.truncate(path, 2**30 if marker == "absurdly large" else path.stat().st_size)  # takes no room on the disk
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.open", None)
+        assert origin(scenario) == ORIGIN
+    np.testing.assert_array_equal(read_deepsense(scenario).power, drives.power)
+
+
+def test_a_written_folder_is_not_written_again(drives, scenario):
+    with pytest.raises(InputError, match="expected an empty folder or none"):
+        write_deepsense(drives, scenario)
+
+
+def test_where_no_scenario_is_nothing_is_said_of_it(scenario, tmp_path):
+    for folder, number in ((tmp_path / "nowhere", 8), (scenario, 9)):
+        with pytest.raises(InputError, match="expected"):
+            origin(folder, number)
+
+
 def test_a_file_in_place_of_the_folder_is_left_alone(drives, tmp_path):
     (tmp_path / "taken").write_text("all of it")
     with pytest.raises(InputError, match="taken"):
@@ -74,7 +122,7 @@ def test_an_empty_folder_is_filled_and_missing_ones_are_made(drives, tmp_path):
     (tmp_path / "empty").mkdir()
     for target in (tmp_path / "empty", tmp_path / "a" / "b" / "c"):
         write_deepsense(drives, target)
-        assert sorted(path.name for path in target.iterdir()) == ["scenario8.csv", "unit1", "unit2"]
+        assert sorted(path.name for path in target.iterdir()) == ["scenario8.csv", "unit1", "unit2", MARKER]
         assert [path.name for path in target.parent.iterdir() if path.name.startswith(".")] == []
 
 

@@ -1,14 +1,50 @@
+import contextlib
+import types
+
 import jax
 import numpy as np
 
 from beamkd.data import make_windows, read_deepsense, write_deepsense
+from beamkd.data.deepsense_writer import MARKER
+from beamkd.report import data_source
 from beamkd.sim import Building, Street, simulate
+from experiments.flags import Flags
+from experiments.world import describe, open_world
+
+FOLDER = "a folder in the form of DeepSense 6G Scenario 9"
+OURS = "(written by beamkd: simulated, unless it was given measured drives)"
+
+STREET = Street(others=2, buildings=(Building(16.0),))
+
+
+def said(**flags):
+    """What a run with these flags puts down as the origin of its data, and its report says of them."""
+    config = Flags(**flags, seeds=1)
+    run = types.SimpleNamespace(phase=contextlib.nullcontext, say=print, drives=None)
+    data = describe(config, open_world(run, config))
+    return data["origin"], data_source({"data": data, "config": {"lidar": config.lidar}})
 
 
 def test_a_simulated_folder_read_back_gives_identical_windows(tmp_path):
-    street = Street(others=2, buildings=(Building(16.0),))
-    drives = simulate(jax.random.key(3), street, 4)
+    drives = simulate(jax.random.key(3), STREET, 4)
     write_deepsense(drives, tmp_path / "street", scenario=9)
     written = make_windows(read_deepsense(tmp_path / "street", scenario=9))
     jax.tree.map(np.testing.assert_array_equal, written, make_windows(drives))
     assert len(written) > 50
+
+
+def test_runs_say_that_a_folder_of_ours_is_simulated_and_of_another_folder_no_more_than_they_know(tmp_path):
+    write_deepsense(simulate(jax.random.key(3), STREET, 8), tmp_path / "download" / "street", scenario=9)
+    flags = {"source": "deepsense", "data_dir": tmp_path / "download", "scenario": 9}
+    read, cast = "Receive powers, positions and LiDAR: as in the folder.", "LiDAR: simulated along these positions."
+    assert said(**flags) == (OURS.strip("()"), f"{FOLDER} {OURS}. {read}")
+    assert said(**flags, lidar="raycast")[1].endswith(cast)
+    (tmp_path / "download" / "street" / MARKER).unlink()
+    assert said(**flags) == (None, f"{FOLDER}. {read}")
+    origin, text = said(**flags, lidar="raycast")
+    assert origin is None and text == f"{FOLDER}. Receive powers and positions: as in the folder. {cast}"
+
+
+def test_runs_on_the_built_in_street_have_no_folder_to_speak_of():
+    origin, text = said(drives=8)
+    assert origin is None and text.startswith("the built-in simulated street. Simulated: everything")
