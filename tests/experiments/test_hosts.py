@@ -64,7 +64,12 @@ def test_when_a_process_is_killed_the_other_says_so_and_both_resume_to_the_same_
     assert "Student, data-free" in output and "teacher" not in silent
     found, expected = (json.loads((folder / "results.json").read_text()) for folder in (tmp_path / "0", finished))
     assert found["environment"]["process_count"] == 2
+    assert found["test_drives"] == expected["test_drives"]
+    windows = max(np.max(counts) for counts in expected["test_drives"]["counts"].values())  # that a sum is over
     for name, method in expected["methods"].items():
+        for metric, values in method.pop("by_drive").items():
+            found_sums = found["methods"][name]["by_drive"][metric]
+            np.testing.assert_allclose(found_sums, values, atol=1e-4 * windows)
         for metric, values in method.items():
             np.testing.assert_allclose(found["methods"][name][metric], values, atol=1e-4)
     assert not (tmp_path / "1").exists()
