@@ -31,6 +31,9 @@ SENSORS: dict[str, tuple[str, Callable[[str], np.ndarray]]] = {
 }
 """Column of each sensor, and the function that reads one frame's file. A further sensor is one more line."""
 
+TOLD = 3
+"""Bad frames whose faults are told where they are dropped."""
+
 log = logging.getLogger(__name__)
 
 
@@ -112,7 +115,8 @@ def _read_frames(
     """Arrays of all good frames by name, and the rows [F] that they stand in."""
     nowhere = np.full(2, np.nan)
     frames, kept, bad = [], [], []
-    for row in _shown_progress(range(len(table.lines)), table, progress):
+    count = len(table.lines)
+    for row in _shown_progress(range(count), table, progress):
         try:
             frame = {name: _read(table, paths, column, row, SENSORS[name][1]) for name, column in columns.items()}
             frame["power"] = _read(table, paths, POWER, row, read.read_power)
@@ -123,14 +127,15 @@ def _read_frames(
         except InputError as error:
             if not skip_bad:
                 raise
-            bad.append(str(error))
+            if len(bad) < TOLD:
+                bad.append(str(error))
         else:
             frames.append(frame)
             kept.append(row)
     if not frames:
-        raise InputError(f"{table.csv}: expected a good frame, found {len(bad)} bad ones; first: {bad[0]}")
+        raise InputError(f"{table.csv}: expected a good frame, found {count} bad ones; first: {bad[0]}")
     if bad:
-        log.warning("%d frames bad, dropped; first: %s", len(bad), "; ".join(bad[:3]))
+        log.warning("%d frames bad, dropped; first: %s", count - len(kept), "; ".join(bad))
     return {name: np.stack([frame[name] for frame in frames]) for name in frames[0]}, np.array(kept)
 
 

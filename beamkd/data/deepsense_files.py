@@ -20,7 +20,7 @@ LARGEST_TEXT = 64 * 2**10
 """Bytes. 64 numbers take about 1 kB."""
 
 LARGEST_SCAN = 256 * 2**10
-"""Bytes, also of what a compressed one inflates to. A scan takes 3.6 kB."""
+"""Bytes, also of what the compressed variables of one inflate to together. A scan takes 3.6 kB."""
 
 
 def read_power(path: str) -> np.ndarray:

@@ -1,12 +1,13 @@
 """The CSV of a DeepSense folder: finding it, its columns, the order of frames, the files that rows name."""
 
 import csv
-import io
 import os
 import re
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -16,8 +17,23 @@ POWER, BEAM = "unit1_pwr_60ghz", "unit1_beam_index"
 STATION, CAR = "unit1_loc", "unit2_loc_cal"
 """Columns that every reading looks for: powers and the best beam; where the base station and the car are."""
 
+READ = ("index", "seq_index", POWER, BEAM, STATION, CAR)
+"""Columns that are kept, besides those that a reading needs."""
+
 LARGEST_CSV = 64 * 2**20
 """Bytes. Scenario 8's has about 2 MB; this refuses a file that is not a table before it fills the memory."""
+
+MOST_LINES = 2**18
+"""Lines of a CSV, blank ones too. Scenario 8's has 4,044."""
+
+LONGEST_ROW = 2**18
+"""Characters of a row with all its lines, counted before it is split into cells. Scenario 8's have about 500."""
+
+MOST_COLUMNS = 1000
+"""Columns of a CSV. Scenario 8's has 13."""
+
+LONGEST_CELL = 4096
+"""Characters of a cell that is kept. No path of a file has more on Linux."""
 
 DEEPEST = 2
 """How far below the given folder the CSV may be, as in Scenario31/DEV[95%]/scenario31_dev.csv."""
@@ -29,19 +45,41 @@ FROM_UNIT = re.compile(r"/unit\d+/")
 """How a row's path may start with a slash and still mean the scenario's own folder."""
 
 
+class Cells(Sequence[str]):
+    """Texts, kept as bytes one after another: a list of strings takes several times as much memory.
+
+    Those that are not empty are given back with `before` in front of them.
+    """
+
+    def __init__(self, before: str = "") -> None:
+        self._before, self._bytes, self._ends = before, bytearray(), array("q", [0])
+
+    def append(self, text: str) -> None:
+        """Adds a text, which may hold bytes of a path that are no UTF-8."""
+        self._bytes += text.encode("utf-8", "surrogateescape")
+        self._ends.append(len(self._bytes))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, frame: int) -> str:
+        start, end = self._ends[frame], self._ends[frame + 1]
+        return self._before + self._bytes[start:end].decode("utf-8", "surrogateescape") if end > start else ""
+
+
 @dataclass(frozen=True)
 class Table:
     """Cells of a scenario's CSV.
 
     Attributes:
       csv: where the CSV is.
-      columns: cells by name of column, each a list of F strings.
+      columns: cells by name of column, F in each.
       lines: line of the CSV that each of the F rows ends on, from 1.
     """
 
     csv: Path
-    columns: dict[str, list[str]]
-    lines: list[int]
+    columns: dict[str, Sequence[str]]
+    lines: Sequence[int]
 
     def row(self, frame: int) -> str:
         """Name of a frame's row in error messages."""
@@ -70,69 +108,128 @@ def read_table(folder: str | os.PathLike, scenario: int, needed: Sequence[str]) 
       needed: names of columns that must be there.
 
     Returns:
-      The table; columns without a name are left out.
+      The table with the needed columns, and with those of `READ` that are there.
 
     Raises:
-      InputError: no such folder, no or several CSVs, not a CSV, or a needed column is missing.
+      InputError: no such folder, no or several CSVs, not a CSV, too large a one, or a needed column is missing.
     """
     path = find_csv(Path(folder), scenario)
-    lines, rows = _cells(path)
-    header = [name.strip() for name in rows[0]]
-    for name in needed:
-        if header.count(name) != 1:
-            raise InputError(f"{path}: expected one column {name!r}, found {listed(header, 16)}")
-    for line, row in zip(lines[1:], rows[1:], strict=True):
-        if len(row) != len(header):
-            raise InputError(f"{path}, line {line}: expected {len(header)} cells as in the header, found {len(row)}")
-    if not rows[1:]:
-        raise InputError(f"{path}: expected a row for each frame, found only the header")
-    columns = {name: [cell.strip() for cell in cells] for name, *cells in zip(header, *rows[1:], strict=True) if name}
-    return Table(path, columns, lines[1:])
+    try:
+        if path.stat().st_size > LARGEST_CSV:
+            raise InputError(f"{path}: expected a CSV of at most {LARGEST_CSV:,} bytes, found {path.stat().st_size:,}")
+        with open(path, encoding="utf-8-sig", newline="") as file:  # some spreadsheets put a byte order mark in front
+            try:
+                return _table(path, _rows(path, file), needed)
+            except UnicodeDecodeError as error:  # its count starts with the piece of the file that was read last
+                byte = file.buffer.tell() - len(error.object) + error.start
+                raise InputError(f"{path}: expected a CSV in UTF-8, found byte {byte} that is not") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def find_csv(folder: Path, scenario: int) -> Path:
-    """Path of a scenario's CSV in a folder or below it; the whole is preferred to its `_dev` part."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: expected a DeepSense folder, found {'a file' if folder.exists() else 'nothing'}")
+    """Path of a scenario's CSV in a folder or below it; the whole is preferred to its `_dev` part.
+
+    Links are followed where they stay inside the folder, which may be a link itself.
+
+    Raises:
+      InputError: no such folder, no or several CSVs, or one that is a link out of the folder or lies behind one.
+    """
     names = [f"scenario{scenario}.csv", f"scenario{scenario}_dev.csv"]
-    level = [folder]
+    level, leaving = [folder], []
     try:
-        for _ in range(DEEPEST + 1):
+        if not folder.is_dir():
+            what = "a file" if folder.exists() else "nothing"
+            raise InputError(f"{folder}: expected a DeepSense folder, found {what}")
+        root = os.path.realpath(folder)
+        for depth in range(DEEPEST + 1):
+            if depth:
+                level, links = _below(level, root)
+                leaving += links
             for name in names:
                 found = [place / name for place in level if (place / name).is_file()]
                 if len(found) > 1:
                     raise InputError(f"{folder}: expected one {name}, found {listed([str(path) for path in found])}")
+                if found and not inside(os.path.realpath(found[0]), root):
+                    link = shown(str(found[0].relative_to(folder)))
+                    raise InputError(f"{folder}: expected a CSV inside it, found {link}, a link that leaves it")
                 if found:
                     return found[0]
-            level = [below for place in level for below in sorted(place.iterdir()) if below.is_dir()]
         entries = sorted(path.name for path in folder.iterdir())
     except OSError as error:
-        raise InputError(f"{folder}: cannot be looked through: {error.strerror}") from error
-    raise InputError(f"{folder}: expected {' or '.join(names)}, found {listed(entries)}")
+        raise InputError(f"{folder}: cannot be looked through: {error.strerror}: {error.filename!r}") from error
+    links = [str(path.relative_to(folder)) for path in leaving]
+    refused = f"; not followed, as links that leave the folder: {listed(links)}" if links else ""
+    raise InputError(f"{folder}: expected {' or '.join(names)}, found {listed(entries)}{refused}")
 
 
-def _cells(path: Path) -> tuple[list[int], list[list[str]]]:
-    """Lines and cells of every row that is not blank, the header first."""
-    if not inside(os.path.realpath(path), os.path.realpath(path.parent)):
-        raise InputError(f"{path}: expected a file of this folder, found a link that leaves it")
+def _below(level: list[Path], root: str) -> tuple[list[Path], list[Path]]:
+    """Folders one level further down, each once however many links lead there; and the links that leave the root."""
+    resolved: dict[str, Path] = {}
+    for place in level:
+        for path in sorted(place.iterdir()):
+            if path.is_dir():
+                resolved.setdefault(os.path.realpath(path), path)
+    staying = [path for target, path in resolved.items() if inside(target, root)]
+    return staying, [path for target, path in resolved.items() if not inside(target, root)]
+
+
+def _rows(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
+    """Last line and cells of each row that is not blank, the header first, one at a time."""
+    left = LONGEST_ROW
+
+    def lines() -> Iterator[str]:
+        nonlocal left
+        number = 0
+        while line := file.readline(left + 1):
+            number += 1
+            left -= len(line)
+            if number > MOST_LINES:
+                raise InputError(f"{path}: expected a CSV of at most {MOST_LINES:,} lines, found more")
+            if left < 0:
+                raise InputError(
+                    f"{path}, line {number}: expected a row of at most {LONGEST_ROW:,} characters, found more"
+                )
+            if "\0" in line:
+                raise InputError(f"{path}, line {number}: expected a CSV, found a zero byte")
+            yield line
+
+    reader = csv.reader(lines(), strict=True)
     try:
-        if path.stat().st_size > LARGEST_CSV:
-            raise InputError(f"{path}: expected a CSV of at most {LARGEST_CSV:,} bytes, found {path.stat().st_size:,}")
-        text = path.read_text("utf-8-sig")  # some spreadsheets put a byte order mark in front
-        if "\0" in text:
-            raise InputError(f"{path}: expected a CSV, found a zero byte")
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        numbered = [(reader.line_num, row) for row in reader if row]
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: expected a CSV in UTF-8, found byte {error.start} that is not") from error
+        for row in reader:
+            left = LONGEST_ROW
+            if row:
+                yield reader.line_num, row
     except csv.Error as error:
         raise InputError(f"{path}, line {reader.line_num}: expected a row of a CSV, found: {error}") from error
-    if not numbered:
+
+
+def _table(path: Path, rows: Iterator[tuple[int, list[str]]], needed: Sequence[str]) -> Table:
+    """The table of rows, the first of which is the header; a wrong row is refused before the next one is read."""
+    _, header = next(rows, (0, None))
+    if header is None:
         raise InputError(f"{path}: expected a CSV, found an empty file")
-    lines, rows = zip(*numbered, strict=True)
-    return list(lines), list(rows)
+    if len(header) > MOST_COLUMNS:
+        raise InputError(f"{path}: expected at most {MOST_COLUMNS:,} columns, found {len(header):,}")
+    header = [name.strip() for name in header]
+    for name in needed:
+        if header.count(name) != 1:
+            raise InputError(f"{path}: expected one column {name!r}, found {listed(header, 16)}")
+    places = {name: place for place, name in enumerate(header) if name in {*READ, *needed}}
+    columns, ends = {name: Cells() for name in places}, array("q")
+    for line, row in rows:
+        if len(row) != len(header):
+            raise InputError(f"{path}, line {line}: expected {len(header)} cells as in the header, found {len(row)}")
+        for name, place in places.items():
+            cell = row[place].strip()
+            if len(cell) > LONGEST_CELL:
+                expected = f"expected a cell of at most {LONGEST_CELL:,} characters"
+                raise InputError(f"{path}, line {line}: {name}: {expected}, found {len(cell):,}")
+            columns[name].append(cell)
+        ends.append(line)
+    if not ends:
+        raise InputError(f"{path}: expected a row for each frame, found only the header")
+    return Table(path, columns, ends)
 
 
 def frame_order(table: Table) -> tuple[np.ndarray, np.ndarray]:
@@ -174,13 +271,15 @@ def frame_order(table: Table) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _integers(table: Table, column: str) -> np.ndarray:
+    integers = np.zeros(len(table.columns[column]), np.int32)
     for frame, cell in enumerate(table.columns[column]):
         if not INTEGER.fullmatch(cell):
             raise InputError(f"{table.row(frame)}: {column}: expected an integer, found {shown(cell)}")
-    return np.array(table.columns[column]).astype(np.int32)
+        integers[frame] = int(cell)
+    return integers
 
 
-def files(table: Table, column: str) -> list[str]:
+def files(table: Table, column: str) -> Sequence[str]:
     """The files that a column's cells name, links resolved; whether they exist is not looked at.
 
     Args:
@@ -194,13 +293,13 @@ def files(table: Table, column: str) -> list[str]:
       InputError: a path, or a link on it, leaves the folder of the CSV.
     """
     root = os.path.realpath(table.csv.parent)
-    paths = []
+    paths = Cells(root.rstrip(os.sep) + os.sep)
     for frame, cell in enumerate(table.columns[column]):
         relative = cell[1:] if FROM_UNIT.match(cell) else cell
         path = os.path.realpath(os.path.join(root, relative))
         if not inside(path, root):
             raise InputError(f"{table.row(frame)}: {column}: expected a path inside {root}, found {shown(cell)}")
-        paths.append(path if cell else "")
+        paths.append((path[len(root) :].lstrip(os.sep) or ".") if cell else "")
     return paths
 
 

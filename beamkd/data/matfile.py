@@ -9,6 +9,7 @@ import math
 import struct
 import zlib
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 
@@ -34,6 +35,12 @@ OTHERS = {1: "cells", 2: "a structure", 3: "an object", 4: "text", 5: "a sparse 
 COMPLEX = 0x800
 """Flag of an array that has an imaginary part."""
 
+MOST_ELEMENTS = 1000
+"""Elements of a file that are looked through for the variable. Each variable is one."""
+
+MOST_PARTS = 6
+"""Elements within a variable that are looked at; one of numbers has up to five: flags, shape, name, two contents."""
+
 
 def read_matrix(content: bytes, name: str, largest: int) -> np.ndarray:
     """A variable of a .mat.
@@ -41,7 +48,7 @@ def read_matrix(content: bytes, name: str, largest: int) -> np.ndarray:
     Args:
       content: the file's bytes.
       name: of the variable.
-      largest: bytes that a compressed variable may inflate to.
+      largest: bytes that the file's compressed variables may inflate to, all together.
 
     Returns:
       An array of the variable's shape, float64, or complex128 if it has an imaginary part.
@@ -60,23 +67,27 @@ def read_matrix(content: bytes, name: str, largest: int) -> np.ndarray:
             numeric = flags & 0xFF in NUMERIC
             if label == name and numeric:
                 return _array(parts, order, flags, shape)
-            found.append(f"{label!r} of {'numbers' if numeric else OTHERS.get(flags & 0xFF, 'another class')}")
+            found.append(f"{label!r:.80} of {'numbers' if numeric else OTHERS.get(flags & 0xFF, 'another class')}")
     except (ValueError, struct.error, zlib.error) as error:
-        raise InputError(f"{expected} a damaged one: {error}") from error
+        raise InputError(f"{expected} a damaged or too large one: {error}") from error
     raise InputError(f"{expected} {', '.join(found[:8]) or 'no variable'}")
 
 
 def _variables(content: bytes, order: str, largest: int) -> Iterator[list[tuple[int, bytes]]]:
-    """The elements of each variable: flags, shape, name, contents."""
-    for kind, body in _elements(content, order):
+    """The first elements of each variable: flags, shape, name, contents."""
+    left = largest
+    for number, (kind, body) in enumerate(_elements(content, order)):
+        if number == MOST_ELEMENTS:
+            raise ValueError(f"more than {MOST_ELEMENTS:,} elements")
         if kind == COMPRESSED:
             inflator = zlib.decompressobj()
-            inflated = inflator.decompress(body, largest)
-            if not inflator.eof:
-                raise ValueError(f"a compressed variable is cut off, or of more than {largest:,} bytes")
+            inflated = inflator.decompress(body, left + 1)  # one more tells too long from just fitting; 0 is no limit
+            left -= len(inflated)
+            if left < 0 or not inflator.eof:
+                raise ValueError(f"compressed variables are cut off, or of more than {largest:,} bytes together")
             kind, body = next(_elements(inflated, order), (None, b""))
         if kind == MATRIX:
-            yield list(_elements(body, order))
+            yield list(islice(_elements(body, order), MOST_PARTS))
 
 
 def _elements(content: bytes, order: str) -> Iterator[tuple[int, bytes]]:
@@ -112,6 +123,6 @@ def _array(parts: list[tuple[int, bytes]], order: str, flags: int, shape: tuple[
         raise ValueError("a negative size")
     numbers = [np.frombuffer(body, order + NUMBERS[kind]).astype(np.float64) for kind, body in parts[3:]]
     if any(len(part) != math.prod(shape) for part in numbers):
-        raise ValueError(f"{len(numbers[0])} numbers for the shape {list(shape)}")
+        raise ValueError(f"{len(numbers[0])} numbers for the shape {str(list(shape)):.80}")
     array = numbers[0] if count == 1 else numbers[0] + 1j * numbers[1]
     return array.reshape(shape, order="F")

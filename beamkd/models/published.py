@@ -1,5 +1,8 @@
 """Weights that others have published, loaded into our modules."""
 
+import io
+import math
+import zipfile
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -19,6 +22,18 @@ _LAYOUT = {  # name: axes; R rays, E embedding, H state, M beams
     "fc.bias": ("M",),
 }
 
+LARGEST_NETWORK = 32 * 2**20
+"""Bytes of a file, and of all its arrays together. The published network has 0.2 MB."""
+
+MOST_ENTRIES = 256
+"""Entries of a file. The published network has 10: its 8 arrays, and 2 to check them by."""
+
+ENTRY = b"PK\x01\x02"
+"""What every entry of a zip's directory starts with."""
+
+LONGEST_HEADER = 16 * 2**10
+"""Bytes from the start of an array's entry that its shape and type must stand in. NumPy's own limit is 10,000."""
+
 
 def load_published(path: str | Path) -> tuple[GruTeacher, dict]:
     """Load the GRU beam tracker of Jiang et al. (IEEE WCL 2022) from an `.npz` of its checkpoint's arrays.
@@ -34,11 +49,11 @@ def load_published(path: str | Path) -> tuple[GruTeacher, dict]:
       The module and its variables, for `module.apply(variables, scans)`.
 
     Raises:
-      InputError: the file is missing, not an .npz of plain arrays, or an array is missing, misshapen or not finite.
+      InputError: the file is missing, not an .npz of plain arrays, or too large, or an array is missing, misshapen or
+        not finite.
     """
     path = Path(path)
-    arrays = _read_arrays(path)
-    sizes = _check_layout(path, arrays)
+    sizes, arrays = _read(path)
     arrays = {name: jnp.asarray(value, jnp.float32) for name, value in arrays.items()}
     read_out = {
         "kernel": jnp.roll(arrays["fc.weight"].T, 1, axis=1),
@@ -58,35 +73,79 @@ def load_published(path: str | Path) -> tuple[GruTeacher, dict]:
     return module, {"params": params}
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise InputError(f"{path}: expected an .npz file with a published network, found no file")
+def _read(path: Path) -> tuple[dict[str, int], dict[str, np.ndarray]]:
+    """Sizes by axis and arrays by name; no array's data is inflated before all shapes have been found right."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in _LAYOUT if name in archive.files}
+        if not path.is_file():
+            raise InputError(f"{path}: expected an .npz file with a published network, found no file")
+        with _archive(path) as archive:
+            entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
+            entries = {name: entries[name] for name in _LAYOUT if name in entries}
+            sizes = _check_layout(path, {name: _header(archive, entry) for name, entry in entries.items()})
+            arrays = {name: _array(archive, entry) for name, entry in entries.items()}
+    except InputError:
+        raise
     except Exception as error:  # zipfile, zlib and NumPy raise errors of many kinds
         raise InputError(f"{path}: expected an .npz file of plain arrays, found {_one_line(error)}") from error
+    for name, array in arrays.items():
+        if not (np.abs(array) <= np.finfo(np.float32).max).all():
+            raise InputError(f"{path}: expected finite numbers in {name}, found NaN or infinity")
+    return sizes, arrays
 
 
-def _check_layout(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, int]:
+def _archive(path: Path) -> zipfile.ZipFile:
+    """The file's zip, whose entries are few and claim to inflate to no more than a network has.
+
+    An entry that holds more than it claims costs nothing: zipfile inflates piece by piece, and stops at the claim.
+    """
+    if path.stat().st_size > LARGEST_NETWORK:
+        raise ValueError(f"more than {LARGEST_NETWORK:,} bytes")
+    content = path.read_bytes()
+    if content.count(ENTRY) > MOST_ENTRIES:  # counted first: zipfile takes some 600 bytes for each
+        raise ValueError(f"more than {MOST_ENTRIES} entries")
+    archive = zipfile.ZipFile(io.BytesIO(content))
+    claimed = sum(entry.file_size for entry in archive.infolist())
+    if claimed > LARGEST_NETWORK:
+        raise ValueError(f"{claimed:,} bytes in all entries, more than {LARGEST_NETWORK:,}")
+    if any(entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for entry in archive.infolist()):
+        raise ValueError("a compression that NumPy does not write")  # zipfile inflates the others without a bound
+    return archive
+
+
+def _header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of an array, which must not need more bytes than the entry claims to hold."""
+    with archive.open(entry) as file:
+        start = io.BytesIO(file.read(LONGEST_HEADER))
+    version = np.lib.format.read_magic(start)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(start)
+    if math.prod(shape) * dtype.itemsize > entry.file_size:
+        raise ValueError(f"{entry.filename!r:.80} of {entry.file_size:,} bytes for the shape {str(shape):.80}")
+    return shape, dtype
+
+
+def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
+    with archive.open(entry) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _check_layout(path: Path, headers: dict[str, tuple[tuple[int, ...], np.dtype]]) -> dict[str, int]:
     """Sizes by axis; raises where an array is missing or disagrees with those before it."""
     sizes: dict[str, int] = {}
     for name, axes in _LAYOUT.items():
-        if name not in arrays:
+        if name not in headers:
             raise InputError(f"{path}: expected arrays {', '.join(_LAYOUT)}, found none named {name}")
-        array = arrays[name]
-        numeric = np.issubdtype(array.dtype, np.floating)
-        if array.ndim == len(axes):
-            for axis, size in zip(axes, array.shape, strict=True):
+        shape, dtype = headers[name]
+        if len(shape) == len(axes) and min(shape) > 0:
+            for axis, size in zip(axes, shape, strict=True):
                 if axis != "3H":
                     sizes.setdefault(axis, size)
                 elif size % 3 == 0:
                     sizes.setdefault("H", size // 3)
         expected = tuple(3 * sizes["H"] if axis == "3H" and "H" in sizes else sizes.get(axis, axis) for axis in axes)
-        if array.shape != expected or not numeric:
-            raise InputError(f"{path}: expected {name} of shape {expected}, float, found {array.shape}, {array.dtype}")
-        if not (np.abs(array) <= np.finfo(np.float32).max).all():
-            raise InputError(f"{path}: expected finite numbers in {name}, found NaN or infinity")
+        if shape != expected or not np.issubdtype(dtype, np.floating):
+            found = f"{str(shape):.80}, {str(dtype):.80}"
+            raise InputError(f"{path}: expected {name} of shape {expected}, float, found {found}")
     return sizes
 
 

@@ -1,10 +1,13 @@
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
 from scipy.io import savemat
 
 from beamkd.base import InputError
+from beamkd.data import matfile
 from beamkd.data.matfile import read_matrix
 
 PLENTY = 2**20
@@ -75,3 +78,92 @@ def test_a_variable_may_inflate_to_the_given_size_only():
     assert read_matrix(content, "data", 81_000).size == 10_000
     with pytest.raises(InputError, match="more than 79,000 bytes"):
         read_matrix(content, "data", 79_000)
+
+
+@pytest.fixture
+def cost(monkeypatch):
+    """Bytes inflated and elements looked at so far, by name."""
+    counts = {"inflated": 0, "elements": 0}
+    elements = matfile._elements
+
+    class Inflator:
+        def __init__(self):
+            self.inner = zlib.decompressobj()
+
+        def decompress(self, body, most):
+            inflated = self.inner.decompress(body, most)
+            counts["inflated"] += len(inflated)
+            return inflated
+
+        @property
+        def eof(self):
+            return self.inner.eof
+
+    class Zlib:
+        decompressobj, error = Inflator, zlib.error
+
+    def counted(content, order):
+        for element in elements(content, order):
+            counts["elements"] += 1
+            yield element
+
+    monkeypatch.setattr(matfile, "zlib", Zlib)
+    monkeypatch.setattr(matfile, "_elements", counted)
+    return counts
+
+
+def compressed(body: bytes) -> bytes:
+    """A compressed element."""
+    packed = zlib.compress(body)
+    return struct.pack("<II", 15, len(packed)) + packed
+
+
+def variable(*more: bytes, name: bytes = b"x") -> bytes:
+    """A variable of numbers, which has further elements after its name."""
+    label = struct.pack("<II", 1, len(name)) + name + bytes(-len(name) % 8)
+    parts = struct.pack("<4I", 6, 8, 6, 0) + struct.pack("<4I", 5, 8, 1, 1) + label + b"".join(more)
+    return struct.pack("<II", 14, len(parts)) + parts
+
+
+START = bytes(124) + b"\x00\x01IM"
+
+
+def refused(content: bytes, largest: int) -> str:
+    with pytest.raises(InputError) as caught:
+        read_matrix(content, "data", largest)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    assert len(message) < 1000
+    return message
+
+
+@pytest.mark.parametrize("others", [2, 900])
+def test_all_variables_together_may_inflate_to_the_given_size_only(cost, others):
+    other = variable(bytes(2**18))
+    content = START + compressed(other) * others + saved(True, data=np.ones(3))[128:]
+    assert "bytes together" in refused(content, len(other) + 10)
+    assert cost["inflated"] <= len(other) + 11
+    assert "bytes together" in refused(content, len(other))  # nothing is left, which zlib takes for no limit
+    np.testing.assert_array_equal(read_matrix(content, "data", 1000 * len(other)), np.ones((1, 3)))
+
+
+def test_elements_within_a_variable_are_not_all_looked_at(cost):
+    content = START + compressed(variable(bytes(2**18))) * 10  # 32,768 empty elements each
+    assert "'x' of numbers" in refused(content, 2**22)
+    assert cost["elements"] < 100
+
+
+@pytest.mark.parametrize("pack", [bytes, compressed])
+@pytest.mark.parametrize("body", [bytes(8), variable()], ids=["empty", "variable"])
+def test_elements_of_a_file_are_counted(cost, pack, body):
+    element = pack(body)
+    last = saved(False, data=np.ones(3))[128:]
+    np.testing.assert_array_equal(read_matrix(START + element * 999 + last, "data", PLENTY), np.ones((1, 3)))
+    cost["elements"] = 0
+    assert "more than 1,000 elements" in refused(START + element * 1000 + last, PLENTY)
+    assert cost["elements"] < 6000
+
+
+def test_a_long_name_is_told_in_short(cost):
+    refused(START + variable(name=b"\x01" * 200_000) * 2, PLENTY)
+    refused(START + variable(bytes(8), name=b"data")[:40] + bytes(8), PLENTY)

@@ -1,6 +1,8 @@
 """Published weights: the real file, where it is at hand, a hand-made one, and all that can be wrong with a file."""
 
 import io
+import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -167,6 +169,125 @@ def test_an_entry_of_absurd_size_is_refused(arrays, tmp_path, refused):
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("fc.bias.npy", header.getvalue() + bytes(16))
     refused(path)
+
+
+@pytest.fixture
+def refused_early(refused):
+    """The same as `refused`, within 2 MiB of memory."""
+
+    def load(path):
+        tracemalloc.start()
+        try:
+            text = refused(path)
+            assert tracemalloc.get_traced_memory()[1] < 2 * 2**20
+        finally:
+            tracemalloc.stop()
+        return text
+
+    return load
+
+
+def zeros(hidden):
+    """Arrays of a network that compress a thousand times."""
+    gru = {
+        "weight_ih": (3 * hidden, E),
+        "weight_hh": (3 * hidden, hidden),
+        "bias_ih": 3 * hidden,
+        "bias_hh": 3 * hidden,
+    }
+    shapes = {f"gru.{name}_l0": shape for name, shape in gru.items()} | {"fc.weight": (M, hidden), "fc.bias": M}
+    return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+
+
+def test_a_network_too_large_is_refused_before_it_is_inflated(arrays, tmp_path, refused_early):
+    path = tmp_path / "net.npz"
+    np.savez_compressed(path, **{**arrays, **zeros(1700)})
+    assert path.stat().st_size < 100_000
+    assert "bytes in all entries, more than 33,554,432" in refused_early(path)
+
+
+def test_arrays_are_counted_together_also_those_that_are_not_used(arrays, tmp_path, refused_early):
+    half = np.zeros(17 * 2**20, np.uint8)
+    np.savez_compressed(tmp_path / "net.npz", **arrays, check_input=half)
+    load_published(tmp_path / "net.npz")
+    np.savez_compressed(tmp_path / "net.npz", **arrays, check_input=half, check_logits=half)
+    assert "bytes in all entries" in refused_early(tmp_path / "net.npz")
+
+
+@pytest.mark.parametrize("claim", [40, 1000, 3_000_000])
+def test_a_directory_that_claims_less_than_there_is_saves_nothing(arrays, tmp_path, refused_early, claim):
+    path = tmp_path / "net.npz"
+    np.savez_compressed(path, **{**arrays, **zeros(1700)})
+    content = bytearray(path.read_bytes())
+    at = content.find(b"PK\x01\x02")
+    while at >= 0:
+        size = struct.unpack_from("<I", content, at + 24)[0]
+        struct.pack_into("<I", content, at + 24, min(size, claim))
+        at = content.find(b"PK\x01\x02", at + 4)
+    path.write_bytes(content)
+    refused_early(path)
+
+
+def test_shapes_are_compared_before_data_are_read(arrays, tmp_path, refused_early):
+    np.savez_compressed(tmp_path / "net.npz", **{**arrays, **zeros(1500), "fc.bias": arrays["fc.bias"][1:]})
+    assert "expected fc.bias of shape (4,), float, found (3,)" in refused_early(tmp_path / "net.npz")
+    np.savez_compressed(tmp_path / "net.npz", **{**arrays, "fc.bias": np.zeros(30 * 2**20, np.uint8)})
+    assert "found (31457280,), uint8" in refused_early(tmp_path / "net.npz")
+
+
+def test_a_shape_beyond_what_its_entry_holds_is_refused(arrays, tmp_path, refused_early):
+    path, large = tmp_path / "net.npz", zeros(1700)
+    np.savez_compressed(path, **{name: array for name, array in {**arrays, **large}.items() if array.nbytes < 2**20})
+    header = io.BytesIO()
+    shape = large["gru.weight_hh_l0"].shape
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("gru.weight_hh_l0.npy", header.getvalue() + bytes(16))
+    assert "for the shape (5100, 1700)" in refused_early(path)
+
+
+def test_a_header_without_end_is_refused(arrays, tmp_path, refused_early):
+    path, size = tmp_path / "net.npz", 20 * 2**20
+    del arrays["fc.bias"]
+    np.savez(path, **arrays)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("fc.bias.npy", b"\x93NUMPY\x02\x00" + struct.pack("<I", size) + b" " * size)
+    refused_early(path)
+
+
+def test_entries_are_counted(arrays, tmp_path, refused_early):
+    np.savez(tmp_path / "net.npz", **arrays, **{str(i): np.zeros(1, np.int8) for i in range(256 - len(arrays))})
+    load_published(tmp_path / "net.npz")
+    with zipfile.ZipFile(tmp_path / "net.npz", "a") as archive:
+        archive.writestr("one more", b"")
+    assert "more than 256 entries" in refused_early(tmp_path / "net.npz")
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_only_compressions_that_can_be_bounded_are_inflated(arrays, tmp_path, refused_early, compression):
+    np.savez(tmp_path / "plain.npz", **arrays)
+    with (
+        zipfile.ZipFile(tmp_path / "plain.npz") as plain,
+        zipfile.ZipFile(tmp_path / "net.npz", "w", compression) as net,
+    ):
+        for name in plain.namelist():
+            net.writestr(name, plain.read(name))
+    assert "compression" in refused_early(tmp_path / "net.npz")
+
+
+def test_a_file_too_large_is_refused(tmp_path, refused):
+    with open(tmp_path / "net.npz", "wb") as file:
+        file.truncate(2**25 + 1)
+    assert "more than 33,554,432 bytes" in refused(tmp_path / "net.npz")
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_an_axis_of_no_length_is_refused(arrays, tmp_path, refused, axis):
+    arrays["embed.weight"] = np.zeros((0, R) if axis == 0 else (E, 0), np.float32)
+    if axis == 0:
+        arrays |= {"embed.bias": arrays["embed.bias"][:0], "gru.weight_ih_l0": arrays["gru.weight_ih_l0"][:, :0]}
+    np.savez(tmp_path / "net.npz", **arrays)
+    assert "expected embed.weight of shape ('E', 'R')" in refused(tmp_path / "net.npz")
 
 
 NAMES = [
