@@ -1,7 +1,6 @@
 """Windows and splits; DeepSense 6G folders, read and written."""
 
-from beamkd.data.deepsense import read_deepsense
-from beamkd.data.deepsense_writer import origin, write_deepsense
+from beamkd.data.deepsense import origin, read_deepsense, write_deepsense
 from beamkd.data.stored import open_drives, store_drives
 from beamkd.data.windows import (
     Split,

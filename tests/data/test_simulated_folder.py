@@ -5,7 +5,7 @@ import jax
 import numpy as np
 
 from beamkd.data import make_windows, read_deepsense, write_deepsense
-from beamkd.data.deepsense_writer import MARKER
+from beamkd.data.deepsense.writer import MARKER
 from beamkd.report import data_source
 from beamkd.sim import Building, Street, simulate
 from experiments.flags import Flags

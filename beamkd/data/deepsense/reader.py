@@ -3,7 +3,7 @@
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,25 +11,10 @@ from rich.console import Console
 from rich.progress import track
 
 from beamkd.base import Drives, InputError
-from beamkd.data import deepsense_files as read
-from beamkd.data.deepsense_table import (
-    BEAM,
-    CAR,
-    POWER,
-    STATION,
-    Table,
-    files,
-    frame_order,
-    read_table,
-    shown,
-)
+from beamkd.data.deepsense.columns import BEAM, COLUMNS, QUANTITIES, SENSORS
+from beamkd.data.deepsense.table import DRIVE, INDEX, Table, files, frame_order, read_table, shown
 from beamkd.data.geodesy import to_metres
-from beamkd.data.raycast import cast_track
-
-SENSORS: dict[str, tuple[str, Callable[[str], np.ndarray]]] = {
-    "lidar": ("unit1_lidar_SCR", read.read_scan),
-}
-"""Column of each sensor, and the function that reads one frame's file. A further sensor is one more line."""
+from beamkd.sim.track import cast_track
 
 TOLD = 3
 """Bad frames whose faults are told where they are dropped."""
@@ -71,17 +56,16 @@ def read_deepsense(
     """
     _check_arguments(scenario, lidar, sensors, broadside)
     cast = lidar == "raycast" and "lidar" in sensors
-    columns = {name: SENSORS[name][0] for name in sensors if not (cast and name == "lidar")}
-    needed = ["index", "seq_index", POWER, *columns.values(), *([STATION, CAR] if cast else [])]
-    table = read_table(folder, scenario, needed)
+    sensed = [name for name in SENSORS if name in sensors and not (cast and name == "lidar")]
+    needed = ["power", *sensed, *(["station", "car"] if cast else [])]
+    columns = {name: COLUMNS[name].name for name in (*QUANTITIES, *sensed)}
+    table = read_table(folder, scenario, [INDEX, DRIVE, *map(columns.get, needed)], [BEAM, *columns.values()])
     drive, slot = frame_order(table)
-    paths = {
-        column: files(table, column) for column in [POWER, STATION, CAR, *columns.values()] if column in table.columns
-    }
+    paths = {name: files(table, column) for name, column in columns.items() if column in table.columns}
 
-    frames, kept = _read_frames(table, paths, columns, cast, skip_bad, progress)
+    frames, kept = _read_frames(table, paths, sensed, cast, skip_bad, progress)
     position = to_metres(frames["car"], frames["station"], broadside).astype(np.float32)
-    sensed = {name: jnp.asarray(frames[name]) for name in columns}
+    sensed = {name: jnp.asarray(frames[name]) for name in sensed}
     if cast:
         sensed["lidar"] = cast_track(jnp.asarray(position))
     return Drives(
@@ -106,8 +90,8 @@ def _check_arguments(scenario, lidar, sensors, broadside) -> None:
 
 def _read_frames(
     table: Table,
-    paths: dict[str, list[str]],
-    columns: dict[str, str],
+    paths: dict[str, Sequence[str]],
+    sensed: Sequence[str],
     cast: bool,
     skip_bad: bool,
     progress: bool,
@@ -118,12 +102,11 @@ def _read_frames(
     count = len(table.lines)
     for row in _shown_progress(range(count), table, progress):
         try:
-            frame = {name: _read(table, paths, column, row, SENSORS[name][1]) for name, column in columns.items()}
-            frame["power"] = _read(table, paths, POWER, row, read.read_power)
+            frame = {name: _read(table, paths, name, row) for name in (*sensed, "power")}
             _check_beam(table, frame["power"], row)
-            for name, column in (("station", STATION), ("car", CAR)):
-                there = cast or (column in paths and os.path.exists(paths[column][row]))
-                frame[name] = _read(table, paths, column, row, read.read_place) if there else nowhere
+            for name in ("station", "car"):
+                there = cast or (name in paths and os.path.exists(paths[name][row]))
+                frame[name] = _read(table, paths, name, row) if there else nowhere
         except InputError as error:
             if not skip_bad:
                 raise
@@ -139,13 +122,14 @@ def _read_frames(
     return {name: np.stack([frame[name] for frame in frames]) for name in frames[0]}, np.array(kept)
 
 
-def _read(table: Table, paths: dict[str, list[str]], column: str, row: int, reader: Callable) -> np.ndarray:
+def _read(table: Table, paths: dict[str, Sequence[str]], name: str, row: int) -> np.ndarray:
     """One file of a frame; what is wrong with it is told with its row, column and name."""
+    column = COLUMNS[name]
     try:
-        return reader(paths[column][row])
+        return column.read(paths[name][row])
     except InputError as error:
-        name = shown(table.columns[column][row])
-        raise InputError(f"{table.row(row)}: {column} {name}: {error}") from error
+        cell = shown(table.columns[column.name][row])
+        raise InputError(f"{table.row(row)}: {column.name} {cell}: {error}") from error
 
 
 def _check_beam(table: Table, power: np.ndarray, row: int) -> None:

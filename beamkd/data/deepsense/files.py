@@ -1,16 +1,17 @@
-"""The files that rows of a DeepSense CSV name: one function a kind of file, from path to checked array.
+"""The files that rows of a DeepSense CSV name: how each kind is read, written and checked, one frame at a time.
 
-What they raise says what was expected and found; the caller knows the row and puts its name in front.
+What the functions raise says what was expected and found; the caller knows the frame and puts its name in front.
 """
 
 import os
 import stat
+from pathlib import Path
 
 import numpy as np
 
 from beamkd.base import InputError
-from beamkd.data.deepsense_table import shown
-from beamkd.data.matfile import read_matrix
+from beamkd.data.deepsense.matfile import read_matrix
+from beamkd.data.deepsense.table import shown
 from beamkd.sim import RAYS
 
 BEAMS = 64
@@ -25,7 +26,12 @@ LARGEST_SCAN = 256 * 2**10
 
 def read_power(path: str) -> np.ndarray:
     """Receive power of each beam, [64] float32, linear, from a text of 64 numbers."""
-    return _not_negative(_numbers(path, BEAMS, "powers"), "power")
+    return check_power(_numbers(path, BEAMS, "powers"))
+
+
+def check_power(power: np.ndarray) -> np.ndarray:
+    """Receive power of each beam as float32, [64], found finite and not negative."""
+    return _not_negative(power, BEAMS, "power")
 
 
 def read_place(path: str) -> np.ndarray:
@@ -43,7 +49,25 @@ def read_scan(path: str) -> np.ndarray:
     if data.shape != (len(RAYS), 2) or np.iscomplexobj(data):
         found = f"{'complex' if np.iscomplexobj(data) else 'real'} {list(data.shape)}"
         raise InputError(f"expected variable 'data' real [{len(RAYS)}, 2], found {found}")
-    return _not_negative(data[:, 0], "range")
+    return check_scan(data[:, 0])
+
+
+def check_scan(ranges: np.ndarray) -> np.ndarray:
+    """Range of each ray as float32, [216], found finite and not negative."""
+    return _not_negative(ranges, len(RAYS), "range")
+
+
+def write_scan(path: Path, ranges: np.ndarray) -> None:
+    """A .mat with variable `data` [216, 2]: range of each ray, metres, and its bearing, degrees."""
+    from scipy.io import savemat  # here, for it takes 0.2 s to import and few runs write folders
+
+    bearing = np.rad2deg(RAYS.astype(np.float64)).round(3)  # rounded to undo float32
+    savemat(path, {"data": np.stack([ranges.astype(np.float64), bearing], -1)})
+
+
+def write_numbers(path: Path, numbers: np.ndarray) -> None:
+    """A text of one number a line, with as many digits as bring back the same float."""
+    path.write_text("".join(f"{number!r}\n" for number in numbers.astype(np.float64).tolist()))
 
 
 def _numbers(path: str, count: int, what: str) -> np.ndarray:
@@ -57,7 +81,9 @@ def _numbers(path: str, count: int, what: str) -> np.ndarray:
         raise InputError(f"expected {count} {what}, found {shown(text)}") from error
 
 
-def _not_negative(values: np.ndarray, what: str) -> np.ndarray:
+def _not_negative(values: np.ndarray, count: int, what: str) -> np.ndarray:
+    if values.shape != (count,):
+        raise InputError(f"expected {count} {what}s, found {list(values.shape)}")
     with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is refused below
         values = values.astype(np.float32)
     bad = ~(np.isfinite(values) & (values >= 0))

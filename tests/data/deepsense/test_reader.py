@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 
 from beamkd.base import InputError
-from beamkd.data.deepsense import read_deepsense
-from beamkd.data.deepsense_writer import write_deepsense
-from beamkd.data.geodesy import to_degrees, to_metres
-from beamkd.data.raycast import BODY, LIDAR_OFFSET
+from beamkd.data import read_deepsense, write_deepsense
 from beamkd.sim import RAYS
+from beamkd.sim.track import BODY, LIDAR_OFFSET
 
-SHARED = Path(__file__).parents[2].parent / "shared"
+SHARED = Path(__file__).parents[3].parent / "shared"
 
 
 def assert_same(one, other):
@@ -158,18 +156,6 @@ def test_broadside_turns_positions(drives, scenario):
     east, north = np.asarray(drives.position).T
     turned = read_deepsense(scenario, broadside=90.0).position
     np.testing.assert_allclose(turned, np.stack([north, -east], -1), atol=1e-5)
-
-
-def test_metres_and_degrees_are_inverse():
-    origin = np.array([33.419, -111.929])
-    position = np.array([[0.0, 0.0], [12.5, -9.25], [-300.0, 40.0]])
-    np.testing.assert_allclose(to_metres(to_degrees(position, origin), origin), position, atol=1e-7)
-
-
-def test_a_thousandth_of_a_degree_is_111_m_north_and_less_east():
-    np.testing.assert_allclose(
-        to_metres(np.array([60.001, 10.001]), np.array([60.0, 10.0])), [55.66, 111.32], atol=0.01
-    )
 
 
 def test_dropped_frames_are_counted_and_the_first_are_named(drives, scenario, caplog):

@@ -13,12 +13,8 @@ import numpy as np
 
 from beamkd.base import InputError
 
-POWER, BEAM = "unit1_pwr_60ghz", "unit1_beam_index"
-STATION, CAR = "unit1_loc", "unit2_loc_cal"
-"""Columns that every reading looks for: powers and the best beam; where the base station and the car are."""
-
-READ = ("index", "seq_index", POWER, BEAM, STATION, CAR)
-"""Columns that are kept, besides those that a reading needs."""
+INDEX, DRIVE = "index", "seq_index"
+"""Columns that order the frames: number of the slot, which runs on from drive to drive, and number of the drive."""
 
 LARGEST_CSV = 64 * 2**20
 """Bytes. Scenario 8's has about 2 MB; this refuses a file that is not a table before it fills the memory."""
@@ -83,7 +79,7 @@ class Table:
 
     def row(self, frame: int) -> str:
         """Name of a frame's row in error messages."""
-        cell = self.columns["index"][frame]
+        cell = self.columns[INDEX][frame]
         index = cell if INTEGER.fullmatch(cell) else shown(cell)
         return f"{self.csv}, line {self.lines[frame]} (index {index})"
 
@@ -99,16 +95,17 @@ def listed(names: Sequence[str], most: int = 8) -> str:
     return (", ".join(shown(name) for name in names[:most]) or "nothing") + more
 
 
-def read_table(folder: str | os.PathLike, scenario: int, needed: Sequence[str]) -> Table:
+def read_table(folder: str | os.PathLike, scenario: int, needed: Sequence[str], welcome: Sequence[str] = ()) -> Table:
     """The CSV of a scenario, checked to have the needed columns and at least one row.
 
     Args:
       folder: the scenario's folder, or one that holds it.
       scenario: number of the scenario.
-      needed: names of columns that must be there.
+      needed: names of columns that must be there, `INDEX` among them.
+      welcome: names of columns that are kept where they are there.
 
     Returns:
-      The table with the needed columns, and with those of `READ` that are there.
+      The table with the needed columns, and with those of the welcome ones that are there.
 
     Raises:
       InputError: no such folder, no or several CSVs, not a CSV, too large a one, or a needed column is missing.
@@ -119,7 +116,7 @@ def read_table(folder: str | os.PathLike, scenario: int, needed: Sequence[str]) 
             raise InputError(f"{path}: expected a CSV of at most {LARGEST_CSV:,} bytes, found {path.stat().st_size:,}")
         with open(path, encoding="utf-8-sig", newline="") as file:  # some spreadsheets put a byte order mark in front
             try:
-                return _table(path, _rows(path, file), needed)
+                return _table(path, _rows(path, file), needed, welcome)
             except UnicodeDecodeError as error:  # its count starts with the piece of the file that was read last
                 byte = file.buffer.tell() - len(error.object) + error.start
                 raise InputError(f"{path}: expected a CSV in UTF-8, found byte {byte} that is not") from error
@@ -204,7 +201,7 @@ def _rows(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
         raise InputError(f"{path}, line {reader.line_num}: expected a row of a CSV, found: {error}") from error
 
 
-def _table(path: Path, rows: Iterator[tuple[int, list[str]]], needed: Sequence[str]) -> Table:
+def _table(path: Path, rows: Iterator[tuple[int, list[str]]], needed: Sequence[str], welcome: Sequence[str]) -> Table:
     """The table of rows, the first of which is the header; a wrong row is refused before the next one is read."""
     _, header = next(rows, (0, None))
     if header is None:
@@ -215,7 +212,7 @@ def _table(path: Path, rows: Iterator[tuple[int, list[str]]], needed: Sequence[s
     for name in needed:
         if header.count(name) != 1:
             raise InputError(f"{path}: expected one column {name!r}, found {listed(header, 16)}")
-    places = {name: place for place, name in enumerate(header) if name in {*READ, *needed}}
+    places = {name: place for place, name in enumerate(header) if name in {*needed, *welcome}}
     columns, ends = {name: Cells() for name in places}, array("q")
     for line, row in rows:
         if len(row) != len(header):
@@ -239,7 +236,7 @@ def frame_order(table: Table) -> tuple[np.ndarray, np.ndarray]:
     stamps are not looked at.
 
     Args:
-      table: with columns `index` and `seq_index`.
+      table: with columns `INDEX` and `DRIVE`.
 
     Returns:
       drive and slot, each [F] int32.
@@ -247,7 +244,7 @@ def frame_order(table: Table) -> tuple[np.ndarray, np.ndarray]:
     Raises:
       InputError: a cell is no integer, rows of a drive are not in the order of `index`, or not together.
     """
-    index, drive = _integers(table, "index"), _integers(table, "seq_index")
+    index, drive = _integers(table, INDEX), _integers(table, DRIVE)
     slot = np.zeros_like(index)
     seen = {drive[0]}
     start = 0

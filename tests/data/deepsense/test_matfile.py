@@ -7,8 +7,8 @@ import pytest
 from scipy.io import savemat
 
 from beamkd.base import InputError
-from beamkd.data import matfile
-from beamkd.data.matfile import read_matrix
+from beamkd.data.deepsense import matfile
+from beamkd.data.deepsense.matfile import read_matrix
 
 PLENTY = 2**20
 RNG = np.random.default_rng(0)

@@ -8,8 +8,8 @@ import pytest
 from scipy.io import loadmat
 
 from beamkd.base import InputError
-from beamkd.data.deepsense import read_deepsense
-from beamkd.data.deepsense_writer import MARKER, ORIGIN, origin, write_deepsense
+from beamkd.data import origin, read_deepsense, write_deepsense
+from beamkd.data.deepsense.writer import MARKER, ORIGIN
 
 REAL_HEADER = (
     "index,unit1_rgb,unit1_pwr_60ghz,unit1_loc,unit1_lidar,unit1_lidar_SCR,unit1_radar,unit2_loc,unit2_loc_cal,,"

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from beamkd.base import Drives
-from beamkd.data.deepsense_writer import write_deepsense
+from beamkd.data import write_deepsense
 
 LENGTHS = (5, 4)
 """Frames of the hand-made drives, numbered 3 and 1."""
