@@ -2,7 +2,8 @@
 
 from beamkd.sim.arrays import dft_codebook, planar_steering_vector, steered_codebook, steering_vector
 from beamkd.sim.channel import beam_powers, channel
-from beamkd.sim.lidar import RAYS, Boxes, Walls, cast_rays, lidar_scan
+from beamkd.sim.geometry import Boxes, Walls
+from beamkd.sim.lidar import RAYS, cast_rays, lidar_scan
 from beamkd.sim.materials import MATERIALS, fresnel, permittivity
 from beamkd.sim.paths import Paths, trace_paths
 from beamkd.sim.simulate import SimulatedDrive, hardware_codebook, simulate, simulate_chunks, simulate_drive

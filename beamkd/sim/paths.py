@@ -5,15 +5,13 @@ is mirrored at the surface, and the straight line to the image crosses the surfa
 reflected.
 """
 
-from typing import NamedTuple
-
 import chex
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
 from beamkd.base import Array
-from beamkd.sim.lidar import Boxes, Walls
+from beamkd.sim.geometry import ORIGIN, Boxes, Point, Walls, corners, no_boxes, onto_walls, point, through_boxes
 from beamkd.sim.materials import fresnel, permittivity
 
 LIGHT = 299_792_458.0
@@ -48,31 +46,6 @@ class Paths:
     delay: Array
     azimuth: Array
     doppler: Array
-
-
-class Point(NamedTuple):
-    """Points or vectors of the plane, x and y apart: a last axis of two would be many times slower."""
-
-    x: Array
-    y: Array
-
-    def __add__(self, other: "Point") -> "Point":
-        return Point(self.x + other.x, self.y + other.y)
-
-    def __sub__(self, other: "Point") -> "Point":
-        return Point(self.x - other.x, self.y - other.y)
-
-    def times(self, factor: Array) -> "Point":
-        """The vectors, longer by a factor."""
-        return Point(self.x * factor, self.y * factor)
-
-    def dot(self, other: "Point") -> Array:
-        """Inner product."""
-        return self.x * other.x + self.y * other.y
-
-    def cross(self, other: "Point") -> Array:
-        """The z component of the cross product."""
-        return self.x * other.y - self.y * other.x
 
 
 @struct.dataclass
@@ -123,12 +96,12 @@ def trace_paths(
     velocity = jnp.zeros(2) if velocity is None else jnp.asarray(velocity, jnp.float32)
     chex.assert_shape([position, velocity], (2,))
     chex.assert_type([position, velocity], float)
-    boxes = Boxes(jnp.zeros((0, 2)), jnp.zeros((0, 2)), jnp.zeros(0)) if boxes is None else boxes
+    boxes = no_boxes() if boxes is None else boxes
     walls = Walls(jnp.zeros((0, 2)), jnp.zeros((0, 2))) if walls is None else walls
     box_velocity = jnp.zeros_like(boxes.centre) if box_velocity is None else box_velocity
     mirrors = _mirrors(boxes, walls, box_velocity, frequency)
 
-    car = _point(position)
+    car = point(position)
     distance = mirrors.start.dot(mirrors.normal)  # [Q] m from the base station to the surface, signed
     image = mirrors.normal.times(2 * distance)  # the base station, mirrored
     hit, meets = _reflection(car, image, distance, mirrors)
@@ -140,9 +113,8 @@ def trace_paths(
     cosine = jnp.abs(unfolded.dot(mirrors.normal)) / length[1:]
     reflection = jnp.concatenate([jnp.ones(1, jnp.complex64), fresnel(cosine, mirrors.eta)[0]])
 
-    base = Point(jnp.zeros(()), jnp.zeros(()))
-    in_sight = ~_blocked(base, _join(car), boxes, walls, np.full(1, -1))
-    clear = ~(_blocked(base, hit, boxes, walls, mirrors.box) | _blocked(car, hit, boxes, walls, mirrors.box))
+    in_sight = ~_blocked(ORIGIN, _join(car), boxes, walls, np.full(1, -1))
+    clear = ~(_blocked(ORIGIN, hit, boxes, walls, mirrors.box) | _blocked(car, hit, boxes, walls, mirrors.box))
     exists = jnp.concatenate([in_sight, meets & clear])
 
     wavelength = LIGHT / frequency
@@ -151,7 +123,7 @@ def trace_paths(
     cycles = length / wavelength
     # A surface that moves along its normal shifts the image at twice that speed.
     shift = mirrors.normal.times(2 * mirrors.velocity.dot(mirrors.normal))
-    lengthening = ray.dot(_join(_point(velocity), _point(velocity) - shift)) / length
+    lengthening = ray.dot(_join(point(velocity), point(velocity) - shift)) / length
     arrival = _join(car, hit)
     return Paths(
         amplitude=jnp.where(exists, amplitude, 0.0),
@@ -160,11 +132,6 @@ def trace_paths(
         azimuth=jnp.arctan2(jnp.where(exists, arrival.y, 0.0), jnp.where(exists, arrival.x, 1.0)),
         doppler=-lengthening / wavelength,
     )
-
-
-def _point(vectors: Array) -> Point:
-    """Arrays [..., 2] with x and y taken apart."""
-    return Point(vectors[..., 0], vectors[..., 1])
 
 
 def _join(*points: Point) -> Point:
@@ -177,9 +144,9 @@ def _join(*points: Point) -> Point:
 
 def _mirrors(boxes: Boxes, walls: Walls, box_velocity: Array, frequency: float) -> Mirrors:
     count, vehicles = walls.start.shape[0], boxes.centre.shape[0]
-    corners = _corners(boxes)
-    start = _join(_point(walls.start), *corners)
-    end = _join(_point(walls.end), *corners[1:], corners[0])
+    rear_right, *others = corners(boxes)
+    start = _join(point(walls.start), rear_right, *others)
+    end = _join(point(walls.end), *others, rear_right)
     span = end - start
     concrete, metal = permittivity("concrete", frequency), permittivity("metal", frequency)
     wall_eta = jnp.full(count, concrete) if walls.permittivity is None else walls.permittivity
@@ -189,22 +156,15 @@ def _mirrors(boxes: Boxes, walls: Walls, box_velocity: Array, frequency: float) 
         # Sides run counter-clockwise: outwards is the side turned clockwise by a right angle.
         normal=Point(span.y, -span.x).times(1 / jnp.sqrt(span.dot(span))),
         two_sided=np.arange(count + 4 * vehicles) < count,
-        velocity=_join(_point(jnp.zeros((count, 2))), *[_point(box_velocity)] * 4),
+        velocity=_join(point(jnp.zeros((count, 2))), *[point(box_velocity)] * 4),
         eta=jnp.concatenate([wall_eta, jnp.full(4 * vehicles, metal)]).astype(jnp.complex64),
         box=np.concatenate([np.full(count, -1), np.tile(np.arange(vehicles), 4)]),
     )
 
 
-def _corners(boxes: Boxes) -> list[Point]:
-    """The four corners of K boxes, counter-clockwise from the rear right one, m."""
-    cos, sin = jnp.cos(boxes.heading), jnp.sin(boxes.heading)
-    along, across = Point(cos, sin).times(boxes.size[:, 0] / 2), Point(-sin, cos).times(boxes.size[:, 1] / 2)
-    rear, front = _point(boxes.centre) - along, _point(boxes.centre) + along
-    return [rear - across, front - across, front + across, rear + across]
-
-
 def _reflection(car: Point, image: Point, distance: Array, mirrors: Mirrors) -> tuple[Point, Array]:
     """Where the line from each image to the car crosses its surface, m, and whether within its ends [Q]."""
+    # By the signed distances of both ends, not by `onto_walls`: they also tell whether the ends are on the same side.
     base_side, car_side = -distance, (car - mirrors.start).dot(mirrors.normal)  # [Q] m, signed
     reflects = (base_side * car_side > 0) & (mirrors.two_sided | (base_side > 0))
     share = base_side / jnp.where(reflects, base_side + car_side, 1.0)
@@ -219,32 +179,8 @@ def _blocked(start: Point, end: Point, boxes: Boxes, walls: Walls, own: np.ndarr
     vehicles = boxes.centre.shape[0]
     if not vehicles and not walls.start.shape[0]:
         return jnp.zeros(own.shape, bool)
-    crosses = _crosses_box(start, end, boxes) & (own != np.arange(vehicles)[:, None])
-    return crosses.any(0) | _crosses_wall(start, end, walls).any(0)
-
-
-def _crosses_box(start: Point, end: Point, boxes: Boxes) -> Array:
-    """Legs from one start to [L] ends against K boxes: [K, L] bool. Slab method in the box's frame."""
-    column = Boxes(boxes.centre[:, None], boxes.size[:, None], boxes.heading[:, None])
-    along = Point(jnp.cos(column.heading), jnp.sin(column.heading))  # [K, 1]
-    across = Point(-along.y, along.x)
-    origin, step = start - _point(column.centre), end - start
-    enter, leave = CLEARANCE, 1 - CLEARANCE
-    for axis, half in ((along, column.size[..., 0] / 2), (across, column.size[..., 1] / 2)):
-        slope, offset = axis.dot(step), axis.dot(origin)
-        slope = jnp.where(jnp.abs(slope) < 1e-12, 1e-12, slope)
-        one, other = (-half - offset) / slope, (half - offset) / slope
-        enter = jnp.maximum(enter, jnp.minimum(one, other))
-        leave = jnp.minimum(leave, jnp.maximum(one, other))
-    return enter < leave
-
-
-def _crosses_wall(start: Point, end: Point, walls: Walls) -> Array:
-    """Legs from one start to [L] ends against W walls: [W, L] bool."""
-    first, last = _point(walls.start[:, None]), _point(walls.end[:, None])  # [W, 1]
-    step, span, gap = end - start, last - first, first - start
-    determinant = step.cross(span)
-    safe = jnp.where(determinant == 0, 1.0, determinant)
-    t, s = gap.cross(span) / safe, gap.cross(step) / safe
-    inside = (t > CLEARANCE) & (t < 1 - CLEARANCE) & (s >= 0) & (s <= 1)
-    return inside & (determinant != 0)
+    near, far = CLEARANCE, 1 - CLEARANCE
+    enter, leave = through_boxes(start, end - start, boxes)
+    crosses = (jnp.maximum(near, enter) < jnp.minimum(far, leave)) & (own != np.arange(vehicles)[:, None])
+    share, within = onto_walls(start, end - start, walls)
+    return crosses.any(0) | (within & (share > near) & (share < far)).any(0)

@@ -11,7 +11,8 @@ from flax import struct
 from beamkd.base import Array, Drives, InputError
 from beamkd.sim.arrays import steered_codebook
 from beamkd.sim.channel import beam_powers, channel
-from beamkd.sim.lidar import RAYS, Boxes, lidar_scan
+from beamkd.sim.geometry import Boxes
+from beamkd.sim.lidar import RAYS, lidar_scan
 from beamkd.sim.paths import CARRIER, LIGHT, Paths, trace_paths
 from beamkd.sim.street import Street, Traffic, drive_traffic, smooth, smooth_draws
 

@@ -16,7 +16,7 @@ import numpy as np
 from flax import struct
 
 from beamkd.base import Array, InputError
-from beamkd.sim.lidar import Boxes, Walls
+from beamkd.sim.geometry import Boxes, Walls
 from beamkd.sim.materials import MATERIALS, permittivity
 
 PASSING = 0.5

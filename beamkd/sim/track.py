@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from beamkd.base import Array
-from beamkd.sim.lidar import RAYS, Boxes, cast_rays
+from beamkd.sim.geometry import Boxes
+from beamkd.sim.lidar import RAYS, cast_rays
 
 LIDAR_OFFSET = (-2.6, 1.1)
 """Metres along broadside and along the road, from the GPS antenna to the middle of what reflects: the LiDAR
