@@ -18,6 +18,12 @@ OBSERVED = 8
 FUTURE = 3
 """J: slots ahead of the current one whose beam is predicted too."""
 
+SCAN_RAYS = 216
+"""R: rays of a LiDAR scan of DeepSense 6G."""
+
+SLOT_SECONDS = 0.111
+"""Seconds from slot to slot in DeepSense 6G."""
+
 MISSING = -100
 """Label of a slot without a measured beam, for instance past the end of a drive. Any negative label means this."""
 

@@ -6,25 +6,25 @@ All are in units of 10 m, as the networks take them.
 import jax
 import jax.numpy as jnp
 
-from beamkd.base import OBSERVED, Array
+from beamkd.base import OBSERVED, SCAN_RAYS, Array
 
 FARTHEST = 3.0
 """Greatest range, in units of 10 m."""
 
 
-def uniform_noise(key: Array, count: int, frames: int = OBSERVED, rays: int = 216) -> Array:
+def uniform_noise(key: Array, count: int, frames: int = OBSERVED, rays: int = SCAN_RAYS) -> Array:
     """Every range uniform from 0 to 30 m, [count, frames, rays]."""
     return jax.random.uniform(key, (count, frames, rays), maxval=FARTHEST)
 
 
-def sparse_noise(key: Array, count: int, frames: int = OBSERVED, rays: int = 216, share: float = 0.1) -> Array:
+def sparse_noise(key: Array, count: int, frames: int = OBSERVED, rays: int = SCAN_RAYS, share: float = 0.1) -> Array:
     """As `uniform_noise`, but only a `share` of the rays sees anything, each frame anew."""
     there_key, range_key = jax.random.split(key)
     there = jax.random.bernoulli(there_key, share, (count, frames, rays))
     return jnp.where(there, uniform_noise(range_key, count, frames, rays), 0)
 
 
-def moving_blobs(key: Array, count: int, frames: int = OBSERVED, rays: int = 216) -> Array:
+def moving_blobs(key: Array, count: int, frames: int = OBSERVED, rays: int = SCAN_RAYS) -> Array:
     """One or two blobs of constant range that move steadily over zeros, [count, frames, rays].
 
     Uniform: the middle, up to 20 rays outside; the speed, up to 6 rays a frame either way; half the width, 2 to 25

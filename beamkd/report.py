@@ -15,7 +15,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from beamkd.base import InputError
+from beamkd.base import SLOT_SECONDS, InputError
 
 matplotlib.use("Agg")
 
@@ -37,9 +37,6 @@ BEARINGS = (-65.1, 64.5)
 
 NEAREST = 0.1
 """Metres below which a figure shows a range as none: generated objects fade at their sides."""
-
-FRAME_SECONDS = 0.111
-"""Time from frame to frame in DeepSense 6G."""
 
 MATH = {"−": "-", "±": r"\pm", "×": r"\times", "·": r"\cdot", "∞": r"\infty", "≤": r"\leq", "≥": r"\geq"}
 MATH |= {"α": r"\alpha", "β": r"\beta", "γ": r"\gamma", "λ": r"\lambda", "Δ": r"\Delta"}
@@ -320,7 +317,7 @@ def _draw_sequences(real: np.ndarray, generated: np.ndarray, source: str) -> plt
 def _draw_drive(arrays: Any) -> plt.Figure:
     power = arrays["power"]
     decibels = 10 * np.log10(power / power.max())
-    seconds = FRAME_SECONDS * np.arange(len(power))
+    seconds = SLOT_SECONDS * np.arange(len(power))
     figure, axes = plt.subplots(figsize=(9, 4.2), layout="constrained")
     image = axes.pcolormesh(seconds, np.arange(power.shape[1]), decibels.T, cmap="Greys_r", shading="nearest")
     axes.plot(seconds, power.argmax(1), "o", color="#ffb000", markersize=7, label="best beam", fillstyle="none")

@@ -28,15 +28,13 @@ from beamkd.sim import (
     simulate_drive,
     trace_paths,
 )
+from beamkd.sim.simulate import CHUNK
 from experiments import datafree
 from experiments.flags import SIMULATED_DRIVES
 from experiments.timing import Bench, Point, Row, compile_program, repeated, sample
 
 STREET = Street(others=3, buildings=(Building(18.0), Building(-6.0)))
 """Four boxes, the served car among them, and two walls: 15 paths."""
-
-CHUNK = 64
-"""Drives that are simulated at once."""
 
 
 def _simulate(bench: Bench) -> Iterator[Row]:

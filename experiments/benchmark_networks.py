@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from beamkd.base import FUTURE, OBSERVED, Array, Batch, Drives, Metadata, Rows, Windows
+from beamkd.base import FUTURE, OBSERVED, SCAN_RAYS, Array, Batch, Drives, Metadata, Rows, Windows
 from beamkd.data import gather, lidar_batch, lidar_input, select
 from beamkd.distill import distillation_task, held_out
 from beamkd.inversion import inversion_task
@@ -37,7 +37,7 @@ from experiments.timing import (
 STUDENT, TEACHER_GRU, TEACHER_CNN_GRU, GENERATOR = GruStudent(), GruTeacher(), CnnGruTeacher(), Generator()
 NETWORKS = {"student": STUDENT, "teacher_gru": TEACHER_GRU, "teacher_cnn_gru": TEACHER_CNN_GRU}
 
-RAYS, BEAMS = 216, 64
+BEAMS = 64
 
 WINDOWS, TRAINED_ON, VALIDATED_ON = 3462, 2077, 519
 """Windows of Scenario 8, and the 60 % and 15 % of them that a random split trains on and validates on."""
@@ -111,7 +111,7 @@ def _teacher() -> Any:
 
 def _shapes(module: nn.Module, *inputs: int) -> Any:
     """Shapes of a module's weights, for inputs [1, *inputs]; scans if not given."""
-    example = jnp.zeros((1, *(inputs or (OBSERVED, RAYS))))
+    example = jnp.zeros((1, *(inputs or (OBSERVED, SCAN_RAYS))))
     return jax.eval_shape(module.init, jax.random.key(0), example)
 
 
@@ -122,7 +122,7 @@ def _weights(shapes: Any, members: int) -> Any:
 
 
 def _scans(count: int) -> Array:
-    return jax.random.uniform(jax.random.key(0), (count, OBSERVED, RAYS))
+    return jax.random.uniform(jax.random.key(0), (count, OBSERVED, SCAN_RAYS))
 
 
 def _windows(count: int) -> Windows:
@@ -131,7 +131,7 @@ def _windows(count: int) -> Windows:
     number = jnp.arange(frames)
     scan_key, power_key = jax.random.split(jax.random.key(0))
     drives = Drives(
-        sensors={"lidar": 10 * jax.random.uniform(scan_key, (frames, RAYS))},
+        sensors={"lidar": 10 * jax.random.uniform(scan_key, (frames, SCAN_RAYS))},
         power=jax.random.uniform(power_key, (frames, BEAMS)),
         position=jnp.zeros((frames, 2)),
         drive=jnp.ones(frames, jnp.int32),

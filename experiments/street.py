@@ -117,8 +117,8 @@ def draw(drive: SimulatedDrive, street: Street, path: pathlib.Path) -> None:
     figure = Figure(figsize=(16, 5.6), layout="constrained")  # needs no display
     above, lidar, beams = figure.subplots(1, 3, width_ratios=[1.15, 1, 1])
     _draw_street(above, drive, street, frames, middle)
-    _draw_lidar(lidar, np.asarray(drive.lidar[:frames]), middle)
-    _draw_beams(beams, np.asarray(drive.power[:frames]), middle)
+    _draw_lidar(lidar, np.asarray(drive.lidar[:frames]), street, middle)
+    _draw_beams(beams, np.asarray(drive.power[:frames]), street, middle)
     figure.suptitle("One simulated drive past a 60 GHz base station with a LiDAR", fontsize=13)
     figure.savefig(path, dpi=110)
 
@@ -158,22 +158,22 @@ def _outline(box: Boxes) -> np.ndarray:
     return box.centre + corners @ np.array([(cos, sin), (-sin, cos)])
 
 
-def _draw_lidar(axes, ranges: np.ndarray, middle: int) -> None:
+def _draw_lidar(axes, ranges: np.ndarray, street: Street, middle: int) -> None:
     shown = np.ma.masked_equal(ranges, 0)
     bearing = np.rad2deg(RAYS)
     image = axes.pcolormesh(np.arange(len(ranges)), bearing, shown.T, cmap="viridis_r", vmin=5, vmax=15)
     axes.axvline(middle, color="0.5", lw=0.8, ls=":")
-    axes.set(xlabel="frame (0.111 s each)", ylabel="bearing from broadside, degrees")
+    axes.set(xlabel=f"frame ({street.slot_seconds} s each)", ylabel="bearing from broadside, degrees")
     axes.set(title="LiDAR, what stands still removed (white: no return)")
     axes.figure.colorbar(image, ax=axes, label="range, m")
 
 
-def _draw_beams(axes, power: np.ndarray, middle: int) -> None:
+def _draw_beams(axes, power: np.ndarray, street: Street, middle: int) -> None:
     level = 10 * np.log10(power)
     image = axes.pcolormesh(np.arange(len(power)), np.arange(power.shape[1]), level.T, cmap="magma")
     axes.plot(np.arange(len(power)), power.argmax(1), "o", ms=3.5, mfc="none", color="cyan", label="best beam")
     axes.axvline(middle, color="0.7", lw=0.8, ls=":")
-    axes.set(xlabel="frame (0.111 s each)", ylabel="beam", title="Receive power of each beam")
+    axes.set(xlabel=f"frame ({street.slot_seconds} s each)", ylabel="beam", title="Receive power of each beam")
     axes.legend(loc="upper left", fontsize=8)
     axes.figure.colorbar(image, ax=axes, label="power, dB over a perfect beam's from mid-lane")
 

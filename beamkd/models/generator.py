@@ -3,7 +3,7 @@
 import chex
 from flax import linen as nn
 
-from beamkd.base import OBSERVED, Array
+from beamkd.base import OBSERVED, SCAN_RAYS, Array
 from beamkd.models.layers import Linear
 
 
@@ -13,7 +13,7 @@ class Generator(nn.Module):
     noise: int = 500
     hidden: int = 128
     frames: int = OBSERVED
-    rays: int = 216
+    rays: int = SCAN_RAYS
 
     @nn.compact
     def __call__(self, noise: Array) -> Array:

@@ -6,7 +6,7 @@ import chex
 import jax.numpy as jnp
 from flax import linen as nn
 
-from beamkd.base import OBSERVED, Array
+from beamkd.base import OBSERVED, SCAN_RAYS, Array
 from beamkd.models.layers import Linear
 
 TRAITS = 6
@@ -34,7 +34,7 @@ class SceneGenerator(nn.Module):
     hidden: int = 128
     objects: int = 1
     frames: int = OBSERVED
-    rays: int = 216
+    rays: int = SCAN_RAYS
     spacing: float = math.radians(0.6)
     ahead: int = 0
 

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from beamkd.base import Array
+from beamkd.base import SCAN_RAYS, Array
 from beamkd.sim.geometry import ORIGIN, Boxes, Point, Walls, no_boxes, onto_walls, through_boxes
 
-RAYS = np.deg2rad(-64.8 + 0.6 * np.arange(216)).astype(np.float32)
+RAYS = np.deg2rad(-64.8 + 0.6 * np.arange(SCAN_RAYS)).astype(np.float32)
 """[216] rad, bearing of each ray of the DeepSense scans."""
 
 

@@ -15,9 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from beamkd.base import Array, InputError
+from beamkd.base import SLOT_SECONDS, Array, InputError
 from beamkd.sim.geometry import Boxes, Walls
 from beamkd.sim.materials import MATERIALS, permittivity
+
+LIDAR_OFFSET = (-2.6, 1.1)
+"""m, along broadside and along the road, from the GPS antenna to the middle of what reflects: the LiDAR sees the
+near side of the car, not its antenna. Known for Scenario 8; others are taken to be alike."""
+
+BODY = (2.0, 1.9)
+"""m, along and across the car: the part of it that reflects at the height of the LiDAR's rays."""
 
 PASSING = 0.5
 """m, between the sides of the served car and of a vehicle in a lane beside it, at least."""
@@ -104,7 +111,7 @@ class Street:
 
     max_frames: int = 64
     min_frames: int = 12
-    slot_seconds: float = 0.111
+    slot_seconds: float = SLOT_SECONDS
     lane: float = 9.7
     lane_spread: float = 0.35
     wander: float = 0.28
@@ -117,9 +124,9 @@ class Street:
     slowing: float = 0.47
     acceleration: float = 0.11
     acceleration_slots: float = 10.0
-    car_length: float = 2.0
-    car_width: float = 1.9
-    body_offset: tuple[float, float] = (-2.6, 1.1)
+    car_length: float = BODY[0]
+    car_width: float = BODY[1]
+    body_offset: tuple[float, float] = LIDAR_OFFSET
     antenna_spread: float = 0.3
     gps_spread: float = 0.3
     others: int = 0

@@ -6,13 +6,7 @@ import jax.numpy as jnp
 from beamkd.base import Array
 from beamkd.sim.geometry import Boxes
 from beamkd.sim.lidar import RAYS, cast_rays
-
-LIDAR_OFFSET = (-2.6, 1.1)
-"""Metres along broadside and along the road, from the GPS antenna to the middle of what reflects: the LiDAR
-sees the near side of the car, not its antenna. Known for Scenario 8; others are taken to be alike."""
-
-BODY = (2.0, 1.9)
-"""Metres along and across the road: the part of the car that reflects at the height of the LiDAR's rays."""
+from beamkd.sim.street import BODY, LIDAR_OFFSET
 
 ALONG_ROAD = jnp.pi / 2
 """Radians from broadside: the way the car heads."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from beamkd.base import Drives, InputError
+from beamkd.base import SLOT_SECONDS, Drives, InputError
 from beamkd.data.deepsense.columns import BEAM, COLUMNS, HEADER, QUANTITIES, SENSORS, TIME
 from beamkd.data.deepsense.table import DRIVE, INDEX, find_csv
 from beamkd.data.geodesy import to_degrees
@@ -22,7 +22,7 @@ car's offset, so that a position of any size is read back to the last bit; elsew
 FARTHEST = 1e6
 """Metres. Beyond, latitude and longitude would wrap around the earth."""
 
-SLOT_MS = 111
+SLOT_MS = round(1000 * SLOT_SECONDS)
 """Milliseconds between frames."""
 
 START_MS = (16 * 60 + 45) * 60_000

@@ -10,7 +10,7 @@ import pytest
 from beamkd.base import InputError
 from beamkd.data import read_deepsense, write_deepsense
 from beamkd.sim import RAYS
-from beamkd.sim.track import BODY, LIDAR_OFFSET
+from beamkd.sim.street import BODY, LIDAR_OFFSET
 
 SHARED = Path(__file__).parents[3].parent / "shared"
 
