@@ -17,7 +17,6 @@ from typing import Any, ClassVar, Literal
 
 import jax
 
-from beamkd import report_benchmark
 from beamkd.base import InputError
 from experiments.benchmark_data import DATA_CASES
 from experiments.benchmark_networks import NETWORK_CASES, TRAINING
@@ -162,10 +161,12 @@ def run(config: Benchmark) -> None:
     if baseline:
         parts["against"] = {"file": config.against, **baseline, "ratios": ratios(throughput, baseline)}
     folder.finish(environment={**environment(), "cores": _cores()}, **parts)
-    report_benchmark.write(folder.folder)
-    for table in report_benchmark.console_tables(folder.folder):
+    from beamkd.report import benchmark  # here, for Matplotlib would delay the first step
+
+    benchmark.write(folder.folder)
+    for table in benchmark.console_tables(folder.folder):
         folder.say(table)
-    folder.say(report_benchmark.LEGEND)
+    folder.say(benchmark.LEGEND)
     folder.say(f"report and figures in {folder.folder}, {folder.seconds['total']:.0f} s in all")
 
 

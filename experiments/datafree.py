@@ -124,10 +124,10 @@ def run(config: DataFree) -> None:
     models["generator"] = cost_of(generator, (1, generator.noise))
     folder.finish(data=describe(config, world), models=models, methods=methods, test_drives=test_drives, **zero_shot)
     if is_first():
-        from beamkd import report  # here, for Matplotlib would delay the first step
+        from beamkd.report import datafree  # here, for Matplotlib would delay the first step
 
-        report.write(folder.folder)
-        folder.say(report.console_table(folder.folder))
+        datafree.write(folder.folder)
+        folder.say(datafree.console_table(folder.folder))
     folder.say(f"report and figures in {folder.folder}, {folder.seconds['total']:.0f} s in all")
 
 

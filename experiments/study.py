@@ -119,10 +119,10 @@ def run(config: Study) -> None:
         claims=judge_all(CLAIMS, methods, test_drives["counts"]),
     )
     if is_first():
-        from beamkd import report_study  # here, for Matplotlib would delay the first step
+        from beamkd.report import study  # here, for Matplotlib would delay the first step
 
-        report_study.write(folder.folder)
-        for table in report_study.console_tables(folder.folder):
+        study.write(folder.folder)
+        for table in study.console_tables(folder.folder):
             folder.say(table)
     folder.say(f"report and figures in {folder.folder}, {folder.seconds['total']:.0f} s in all")
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from beamkd.data import make_windows, read_deepsense, write_deepsense
 from beamkd.data.deepsense.writer import MARKER
-from beamkd.report import data_source
+from beamkd.report.results import data_source
 from beamkd.sim import Building, Street, simulate
 from experiments.flags import Flags
 from experiments.world import describe, open_world

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from beamkd import report, report_benchmark
 from beamkd.base import InputError, Rows
 from beamkd.models import GruStudent, layers
+from beamkd.report.__main__ import main as draw_again
+from beamkd.report.benchmark import console_tables, write
 from experiments import benchmark, benchmark_data, benchmark_networks
 from experiments.benchmark import CASES, Benchmark, points, ratios, run
 from experiments.benchmark_networks import step_cost
@@ -98,7 +99,7 @@ def test_report_is_drawn_again_from_the_results(finished, monkeypatch):
     for name in ("report.md", "scaling.png", "roofline.png"):
         (folder / name).unlink()
     monkeypatch.setattr(sys, "argv", ["report", str(folder)])
-    report.main()
+    draw_again()
     assert (folder / "report.md").read_text() == text
     assert (folder / "scaling.png").exists() and (folder / "roofline.png").exists()
 
@@ -254,7 +255,7 @@ def finished_results(folder, throughput, **parts):
     environment = {"backend": "cpu", "device_count": 2, "device_kind": "cpu", "cores": 2, "jax": "0.10"}
     results = {"experiment": "benchmark", "environment": environment, "rates": RATES, "throughput": throughput, **parts}
     (folder / "results.json").write_text(json.dumps(results))
-    report_benchmark.write(folder)
+    write(folder)
     return (folder / "report.md").read_text()
 
 
@@ -280,14 +281,14 @@ def test_report_marks_the_ratio_of_unlike_steps_and_says_where_the_like_one_is(t
     below = text[text.index("2.50‡") :].splitlines()
     assert any(line.startswith("† Not the same work") and "student_data_free_teacher" in line for line in below)
     assert any(line.startswith("‡ The same work") and "PyTorch's is its student_data_free" in line for line in below)
-    (table,) = report_benchmark.console_tables(tmp_path)
+    (table,) = console_tables(tmp_path)
     assert "† Not the same work" in table.caption and "‡ The same work" in table.caption
 
 
 def test_report_has_no_marks_without_a_ratio(tmp_path):
     text = finished_results(tmp_path, {"student_data_free": timed(0.001, Point(64))})
     assert "†" not in text and "‡" not in text
-    assert report_benchmark.console_tables(tmp_path)[0].caption is None
+    assert console_tables(tmp_path)[0].caption is None
 
 
 def test_the_widest_table_fits_a_terminal_of_120_characters(tmp_path):
@@ -296,7 +297,7 @@ def test_the_widest_table_fits_a_terminal_of_120_characters(tmp_path):
     throughput = dict.fromkeys(("student_data_free", "teacher_cnn_gru_supervised"), rows)
     found = ratios(throughput, {"batch": 1024, "milliseconds": {"student_data_free": 800.0}})
     finished_results(tmp_path, throughput, against={"ratios": found})
-    (table,) = report_benchmark.console_tables(tmp_path)
+    (table,) = console_tables(tmp_path)
     console = Console(width=120)
     with console.capture() as shown:
         console.print(table)

@@ -1,13 +1,13 @@
 """The report of the data-free experiment, from the files of a made-up run."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 
-from beamkd import report
 from beamkd.base import InputError
+from beamkd.report import datafree
+from beamkd.report.datafree_figures import METHODS as NETWORKS
 
 SLOTS, FRAMES, BEAMS = 2, 5, 8
 METRICS = {"top1": 0.5, "top2": 0.6, "top3": 0.7, "top5": 0.75, "dba": 0.8, "power_ratio": 0.875}
@@ -32,7 +32,7 @@ def run(tmp_path):
                 **data,
             },
             "models": {name: {"parameters": 10, "flops_per_window": 20.0} for name in ("teacher", "student")},
-            "methods": {name: {**shares, "epochs": [3, 4]} for name in report.METHODS},
+            "methods": {name: {**shares, "epochs": [3, 4]} for name in NETWORKS},
             "seconds": {"total": 3.0, "compile": 1.0, "phases": {"teacher": 2.0}},
         }
         (tmp_path / "results.json").write_text(json.dumps(results))
@@ -43,7 +43,7 @@ def run(tmp_path):
         ]
         (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         scans = rng.uniform(5, 15, (4, 8, 216))
-        beams = {f"beam_{name}": rng.integers(0, BEAMS, FRAMES) for name in report.METHODS}
+        beams = {f"beam_{name}": rng.integers(0, BEAMS, FRAMES) for name in NETWORKS}
         power = rng.uniform(1, 2, (FRAMES, BEAMS))
         np.savez(tmp_path / "figures.npz", real=scans, generated=scans, power=power, drive=7, **beams)
         return tmp_path
@@ -53,7 +53,7 @@ def run(tmp_path):
 
 def test_accuracy_dba_and_power_have_tables_by_slot(run):
     folder = run()
-    report.write(folder)
+    datafree.write(folder)
     text = (folder / "report.md").read_text()
     for title, now, later in (("Top-1", 50, 25), ("Top-5", 75, 50), ("DBA", 80, 55), ("Power", 87.5, 62.5)):
         table = text.split(f"## {title} by slot, percent\n\n")[1].splitlines()
@@ -64,7 +64,7 @@ def test_accuracy_dba_and_power_have_tables_by_slot(run):
 
 def test_an_untrained_generator_has_no_figure_of_its_training(run):
     folder = run(generator_steps=0)
-    report.write(folder)
+    datafree.write(folder)
     text = (folder / "report.md").read_text()
     assert {path.name for path in folder.glob("*.png")} == FIGURES - {"generator.png"}
     assert "generator.png" not in text and "sequences.png" in text
@@ -72,26 +72,15 @@ def test_an_untrained_generator_has_no_figure_of_its_training(run):
 
 def test_a_folder_is_said_to_hold_what_it_says_of_itself(run):
     folder = run(source="deepsense", scenario=8, origin="written by beamkd, not recorded")
-    report.write(folder)
+    datafree.write(folder)
     text = (folder / "report.md").read_text()
     said = "Scenario 8 (written by beamkd, not recorded). Receive powers, positions and LiDAR: as in the folder."
     assert f"Data: a folder in the form of DeepSense 6G {said}" in text
     assert "measured" not in text and "recorded by" not in text
 
 
-@pytest.mark.parametrize("results", ['{"experiment": "street"}', "{}", "[]"])
-def test_drawing_again_what_has_no_report_is_one_line_with_status_2(tmp_path, monkeypatch, capsys, results):
-    (tmp_path / "results.json").write_text(results)
-    monkeypatch.setattr(sys, "argv", ["report", str(tmp_path)])
-    with pytest.raises(SystemExit) as stop:
-        report.main()
-    errors = capsys.readouterr().err.strip()
-    assert stop.value.code == 2 and len(errors.splitlines()) == 1
-    assert errors.startswith(f"report: {tmp_path}") and "expected" in errors
-
-
 def test_results_that_lack_what_a_report_needs_are_refused(run):
     folder = run()
     (folder / "metrics.jsonl").unlink()
     with pytest.raises(InputError, match=r"metrics\.jsonl: expected"):
-        report.write(folder)
+        datafree.write(folder)

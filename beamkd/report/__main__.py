@@ -1,0 +1,45 @@
+"""Draw the report of a run again: `python -m beamkd.report RUN [--keep FILE.md]`."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import tyro
+
+from beamkd.base import InputError
+from beamkd.report import benchmark, datafree, study
+from beamkd.report.results import read_results
+
+REPORTS = {"datafree": datafree.write, "study": study.write, "benchmark": benchmark.write}
+"""What writes the report of each experiment."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Redraw:
+    """Draw the report of a run again, from the files in its folder."""
+
+    run: tyro.conf.Positional[Path]
+    """The folder of the run."""
+    keep: Path | None = None
+    """Write a study's tables to this FILE.md, too, and what they are made of to FILE.json beside it."""
+
+
+def main() -> None:
+    """Draw the run again that the command line names, by the experiment that it is of."""
+    config = tyro.cli(Redraw, prog="python -m beamkd.report")
+    try:
+        experiment = read_results(config.run).get("experiment")
+        if experiment not in REPORTS:
+            raise InputError(f"{config.run}: expected a run of {', '.join(REPORTS)}, found one of {experiment}")
+        if config.keep and experiment != "study":
+            raise InputError(f"--keep: expected it with a study, found one of {experiment}")
+        REPORTS[experiment](config.run)
+        if config.keep:
+            study.keep(config.run, config.keep)
+    except InputError as error:
+        print(f"report: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

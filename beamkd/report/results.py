@@ -1,0 +1,66 @@
+"""What a run left in its folder, and what every report says of it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from beamkd.base import InputError
+from beamkd.report.tables import markdown_table
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    """What `results.json` in `folder` holds.
+
+    Raises:
+      InputError: there is none, or it cannot be read.
+    """
+    path = folder / "results.json"
+    try:
+        results = json.loads(path.read_text())
+    except OSError as error:
+        raise InputError(f"{path}: expected the results of a finished run, found no file ({error.strerror})") from None
+    except ValueError as error:
+        raise InputError(f"{path}: expected JSON, found {error}") from None
+    if not isinstance(results, dict):
+        raise InputError(f"{path}: expected the results of a run, found {type(results).__name__}")
+    return results
+
+
+def read_history(folder: Path, phase: str) -> dict[str, np.ndarray]:
+    """What was logged of a phase by name, [epochs, members]; nothing of a phase that had nothing to train."""
+    path = folder / "metrics.jsonl"
+    try:
+        lines = [line for line in map(json.loads, path.read_text().splitlines()) if line["phase"] == phase]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: expected a line an epoch, found {error}") from None
+    names = [name for name in (lines[0] if lines else ()) if name not in ("phase", "epoch")]
+    return {name: np.array([line[name] for line in lines], float) for name in names}
+
+
+def data_source(results: dict[str, Any]) -> str:
+    """What of the data is simulated; of what a folder holds no more is said than the folder says of itself."""
+    data = results["data"]
+    if data["source"] == "sim":
+        return "the built-in simulated street. Simulated: everything, traffic, LiDAR and receive powers."
+    folder = f"a folder in the form of DeepSense 6G Scenario {data['scenario']}"
+    if data.get("origin"):
+        folder += f" ({data['origin']})"
+    if results["config"]["lidar"] == "raycast":
+        return f"{folder}. Receive powers and positions: as in the folder. LiDAR: simulated along these positions."
+    return f"{folder}. Receive powers, positions and LiDAR: as in the folder."
+
+
+def windows_and_seeds(results: dict[str, Any]) -> str:
+    """How many windows and drives each part of the split has, and which seeds were run."""
+    data, config = results["data"], results["config"]
+    windows = ", ".join(f"{count:,} {part} ({data['drives'][part]} drives)" for part, count in data["windows"].items())
+    return f"Windows of the first seed: {windows}. Seeds: {config['seeds']}, from {config['seed']}."
+
+
+def time_section(seconds: dict[str, Any]) -> list[str]:
+    """Paragraphs on what took how long."""
+    phases = [["Phase", "Seconds"], *([name, f"{value:.1f}"] for name, value in seconds["phases"].items())]
+    said = f"{seconds['total']:.1f} s in all, {seconds['compile']:.1f} s of these in compilation."
+    return ["## Time", said, markdown_table(phases)]
