@@ -7,6 +7,7 @@ from rich.table import Table
 
 from beamkd.report.benchmark_figures import DRAWN, draw_roofline, draw_scaling
 from beamkd.report.figures import save_figure
+from beamkd.report.page import write_report
 from beamkd.report.results import read_results
 from beamkd.report.tables import Cells, digits, markdown_table, terminal_table
 
@@ -52,7 +53,7 @@ APART = ("simulate_growth", "pipeline")
 
 
 def write(folder: Path) -> None:
-    """Write `report.md` and the figures of the benchmark in `folder`.
+    """Write `report.md`, `report.html` and the figures of the benchmark in `folder`.
 
     Raises:
       InputError: the folder lacks results, or they cannot be read.
@@ -68,7 +69,7 @@ def write(folder: Path) -> None:
             "and the rates at which memory and a small array are read and written. XLA counts bytes as if there were "
             "no caches: what fits into these may lie above memory's line."
         )
-    (folder / "report.md").write_text(_markdown(results, figures))
+    write_report(folder, _markdown(results, figures), figures)
 
 
 def console_tables(folder: Path) -> list[Table]:

@@ -8,12 +8,13 @@ from rich.table import Table
 
 from beamkd.report.datafree_figures import METHODS, draw_accuracy, draw_drive, draw_generator, draw_sequences, networks
 from beamkd.report.figures import save_figure
+from beamkd.report.page import write_report
 from beamkd.report.results import data_source, read_history, read_results, time_section, windows_and_seeds
 from beamkd.report.tables import COLUMNS, Cells, markdown_table, mean_and_error, percent, slot_names
 
 
 def write(folder: Path) -> None:
-    """Write `report.md` and the figures of the run in `folder`.
+    """Write `report.md`, `report.html` and the figures of the run in `folder`.
 
     Raises:
       InputError: the folder lacks results, or they cannot be read.
@@ -37,7 +38,7 @@ def write(folder: Path) -> None:
             draw_sequences(arrays["real"], arrays["generated"], results["data"]["source"]),
         )
         save_figure(folder / "drive.png", draw_drive(arrays))
-    (folder / "report.md").write_text(_markdown(results, figures))
+    write_report(folder, _markdown(results, figures), figures)
 
 
 def console_table(folder: Path) -> Table:

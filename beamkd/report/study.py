@@ -8,6 +8,7 @@ from rich.table import Table
 
 from beamkd.base import InputError
 from beamkd.report.figures import save_figure
+from beamkd.report.page import write_report
 from beamkd.report.results import data_source, read_results, time_section, windows_and_seeds
 from beamkd.report.study_figures import draw_accuracy, draw_differences, draw_sweeps
 from beamkd.report.study_tables import claim_rows, claim_slot_rows, compared, method_tables, size_tables, slot_rows
@@ -40,7 +41,7 @@ KEPT_DECIMALS = 6
 
 
 def write(folder: Path) -> None:
-    """Write `report.md`, `report.tex` and the figures of the study in `folder`.
+    """Write `report.md`, `report.html`, `report.tex` and the figures of the study in `folder`.
 
     Raises:
       InputError: the folder lacks results, or they cannot be read.
@@ -54,7 +55,7 @@ def write(folder: Path) -> None:
         draw, content = drawn[name]
         save_figure(folder / name, draw(results, content))
     claims, methods = claim_rows(results), method_tables(results)
-    (folder / "report.md").write_text(_markdown(results, claims, methods, figures))
+    write_report(folder, _markdown(results, claims, methods, figures), figures)
     (folder / "report.tex").write_text(_latex(claims, methods))
 
 

@@ -85,7 +85,7 @@ def test_results_hold_every_case_with_every_field(finished):
 
 def test_a_table_is_printed_and_report_and_figures_are_left(finished):
     folder, output = finished
-    for name in ("report.md", "scaling.png", "roofline.png", "config.json"):
+    for name in ("report.md", "report.html", "scaling.png", "roofline.png", "config.json"):
         assert (folder / name).stat().st_size > 100
     for case in ("student_supervised", "infer_student", "simulate_beams", "read_folder"):
         assert case in output and case in (folder / "report.md").read_text()

@@ -53,7 +53,8 @@ def test_quick_run_leaves_complete_results_and_report(quick):
     assert set(found["data"]["windows"]) == set(found["data"]["drives"]) == {"train", "val", "test"}
     assert sum(found["data"]["drives"].values()) == found["config"]["drives"]
     assert {"total", "compile", "phases"} <= set(found["seconds"])
-    for name in ("report.md", "accuracy.png", "generator.png", "sequences.png", "drive.png", "config.json"):
+    pictures = ("accuracy.png", "generator.png", "sequences.png", "drive.png")
+    for name in ("report.md", "report.html", *pictures, "config.json"):
         assert (folder / name).stat().st_size > 100
     assert "Student, data-free" in output
 

@@ -128,7 +128,7 @@ def test_a_new_run_removes_what_runs_write_and_nothing_else(config):
 def test_what_reports_write_is_known():
     reports = "".join(path.read_text() for path in (ROOT / "beamkd" / "report").glob("*.py"))
     named = set(re.findall(r'"(\w+\.(?:png|md|tex|html))"', reports))
-    assert {"report.md", "accuracy.png", "differences.png", "roofline.png"} <= named <= set(WRITTEN)
+    assert {"report.md", "report.html", "accuracy.png", "differences.png", "roofline.png"} <= named <= set(WRITTEN)
 
 
 def test_what_cannot_be_removed_stops_a_new_run_before_anything_of_it_is_there(config, monkeypatch):

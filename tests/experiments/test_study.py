@@ -66,7 +66,7 @@ def test_main_grid_leaves_all_methods_claims_and_a_report(main_grid):
             assert claim["low"] <= claim["difference"] <= claim["high"]
             assert claim["verdict"] in ("confirmed", "refuted", "open")
     assert {claim["claim"] for claim in found["claims"]} == {"a", "d", "ours"}
-    for name in ("report.md", "report.tex", "accuracy.png", "differences.png"):
+    for name in ("report.md", "report.html", "report.tex", "accuracy.png", "differences.png"):
         assert (folder / name).stat().st_size > 100
 
 

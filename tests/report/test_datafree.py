@@ -60,6 +60,8 @@ def test_accuracy_dba_and_power_have_tables_by_slot(run):
         assert table[0] == "| Network | now | +1 |" and table[2] == f"| Teacher | {now:.1f} | {later:.1f} |"
     assert {path.name for path in folder.glob("*.png")} == FIGURES
     assert all(f"]({name})" in text for name in FIGURES)
+    page = (folder / "report.html").read_text()
+    assert page.count("<img ") == len(FIGURES) and '<td style="text-align:right">62.5</td>' in page
 
 
 def test_an_untrained_generator_has_no_figure_of_its_training(run):

@@ -1,3 +1,4 @@
+import base64
 import json
 import re
 import sys
@@ -252,6 +253,28 @@ def test_figures_are_pictures(usual):
         assert f"]({name})" in usual[1]
 
 
+def test_page_holds_the_tables_and_every_picture_and_loads_nothing(usual):
+    folder, text = usual
+    page = (folder / "report.html").read_text()
+    assert "<title>Study of data-free distillation, grid &#x27;main&#x27;</title>" in page
+    assert (
+        '<td style="text-align:right">−37.50 [−37.50, −37.50]</td>' in page and "<td>KD_1 &amp; real data</td>" in page
+    )
+    shown = re.findall(r"!\[.*\]\((.*)\)", text)
+    assert shown == list(FIGURES) and page.count("<img ") == len(shown)
+    for name in shown:
+        assert base64.b64encode((folder / name).read_bytes()).decode() in page
+    assert not re.search("https?:", page)
+
+
+def test_html_in_a_label_is_text_on_the_page(written):
+    results = study()
+    results["labels"]["kd"] = "<script>alert(1)</script>"
+    folder, _ = written(results)
+    page = (folder / "report.html").read_text()
+    assert "<script" not in page and "<td>&lt;script&gt;alert(1)&lt;/script&gt;</td>" in page
+
+
 def test_figures_and_tables_without_content_are_not_made(written):
     results = study()
     results |= {"sweeps": [], "claims": [], "tables": [{"title": "Alone", "methods": ["teacher"], "ahead": {}}]}
@@ -274,9 +297,9 @@ def test_report_is_drawn_again_from_the_results_alone(usual, folder, monkeypatch
     again = folder(study())
     monkeypatch.setattr(sys, "argv", ["report", str(again)])
     main()
-    made = {"results.json", "report.md", "report.tex", *FIGURES}
+    made = {"results.json", "report.md", "report.html", "report.tex", *FIGURES}
     assert {path.name for path in again.iterdir()} == {path.name for path in usual[0].iterdir()} == made
-    for name in ("report.md", "report.tex"):
+    for name in ("report.md", "report.html", "report.tex"):
         assert (again / name).read_bytes() == (usual[0] / name).read_bytes()
 
 
