@@ -14,6 +14,7 @@ import numpy as np
 from beamkd.base import InputError
 from beamkd.training import FitState
 from beamkd.training.checkpoints import remove
+from beamkd.training.trainer import epochs_done
 
 try:
     import fcntl
@@ -140,29 +141,27 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return found
 
 
-def append_lines(folder: Path, phase: str, state: FitState, done: int) -> None:
-    """A line for each epoch since `done`; values have one entry a member, null where it had stopped."""
+def write_lines(folder: Path, phase: str, state: FitState, done: int | None) -> None:
+    """Log a line for each epoch since `done`; values have one entry a member, null where it had stopped.
+
+    None: from the start. Whatever was there of the phase, and half a line at the end, then goes.
+    """
+    if done is None:
+        _forget_lines(folder / METRICS, phase)
     history = jax.tree.map(np.asarray, state.history)
     with open(folder / METRICS, "a") as file:
-        for epoch in range(done, epochs_done(state)):
+        for epoch in range(done or 0, epochs_done(state)):
             values = {name: plain(value[:, epoch]) for name, value in history.items()}
             file.write(json.dumps({"phase": phase, "epoch": epoch + 1, **values}) + "\n")
 
 
-def forget_lines(folder: Path, phase: str) -> None:
-    """Drop the lines of a phase, and half a line at the end."""
-    path = folder / METRICS
+def _forget_lines(path: Path, phase: str) -> None:
     kept = []
     for line in path.read_text().splitlines(keepends=True) if path.exists() else []:
         with contextlib.suppress(ValueError):
             if json.loads(line)["phase"] != phase:
                 kept.append(line)
     path.write_text("".join(kept))
-
-
-def epochs_done(state: FitState) -> int:
-    """Epochs of the member that has trained longest."""
-    return int(np.max(state.epoch))
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,9 +1,8 @@
 """A run of an experiment: its devices and clock, and training that goes on where its folder says that it was left."""
 
 import contextlib
+import dataclasses
 import functools
-import hashlib
-import json
 import os
 import platform
 import subprocess
@@ -22,33 +21,26 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from beamkd.base import InputError, Rows
 from beamkd.training import (
     FitState,
-    Stream,
     Task,
-    advance,
+    Trainer,
     checkpoints,
-    epoch_of_stream,
     fast_options,
-    fetch,
     from_first,
     is_first,
     map_members,
-    start,
-    start_stream,
-    stopped,
 )
 from beamkd.training.hosts import agreed
+from beamkd.training.trainer import epochs_done
 from experiments.flags import Flags
 from experiments.folder import (
     CHECKPOINTS,
     DRIVES,
     RESULTS,
     SECONDS,
-    append_lines,
-    epochs_done,
-    forget_lines,
     open_folder,
     plain,
     write_json,
+    write_lines,
 )
 
 FREE_TO_CHANGE = (
@@ -57,14 +49,8 @@ FREE_TO_CHANGE = (
 )
 """Flags that may differ when a run is resumed: they do not change its results."""
 
-CHUNKS = 20
-"""A phase comes up for air this often, to show progress and to write a checkpoint."""
-
 SILENCE = 20
 """Seconds between lines about one phase where there is no terminal."""
-
-Step = Callable[[FitState], FitState]
-"""Some epochs of all members."""
 
 COMPILATION = "/jax/core/compile/backend_compile_duration"
 
@@ -90,7 +76,7 @@ class Run:
         self.devices, self.batch_devices = _count_devices(config), config.batch_devices
         self.config = {key: value for key, value in plain(config).items() if key not in FREE_TO_CHANGE}
         self.environment = environment() | {"devices": self.devices, "batch_devices": self.batch_devices}
-        self._resumes = config.resume
+        self._trainer = Trainer(self.map, self.folder / CHECKPOINTS, [name, self.config], config.resume)
         self._counted = time.perf_counter()
         self._console = Console(highlight=False, soft_wrap=True)
         if not self._console.is_terminal:
@@ -162,52 +148,21 @@ class Run:
         Returns:
           The end of training, [members, ...], NumPy's arrays.
         """
-        epochs, digest = task.config.epochs, _digest([self.name, self.config, phase], (train, val))
-        with self.phase(phase), self._bar(phase, epochs) as show:
-            if isinstance(data, Stream):
-                state, step = self._streamed(task, keys, params, data, train, val)
-            else:
-                state, step = self._resident(task, keys, params, data, axes, train, val)
-            state = from_first(functools.partial(self._reopen, phase, fetch(state), digest))
-            while not stopped(task.config, state).all():
-                done = epochs_done(state)
-                state = fetch(step(state))
-                _check_finite(phase, state)
-                from_first(functools.partial(self._keep, phase, state, digest, done))
+        with self.phase(phase), self._bar(phase, task.config.epochs) as show:
+            done = None
+
+            def progress(_: str, state: FitState) -> None:
+                nonlocal done
+                from_first(functools.partial(write_lines, self.folder, phase, state, done))
                 self._count(phase)
-                show(state)
+                done = epochs_done(state)
+                if done:
+                    show(state)
+
+            trainer = dataclasses.replace(self._trainer, progress=progress)
+            state = trainer.train(phase, task, keys, params, data, train, val, axes)
         self.say(f"{phase:<10} {_summary(state):<60} {self.seconds['phases'][phase]:6.1f} s")
         return state
-
-    def _reopen(self, phase: str, state: FitState, digest: str) -> FitState:
-        """The checkpoint of a phase that is resumed, or else `state`; the log gets its history, whatever it had."""
-        if self._resumes:
-            state = fetch(checkpoints.restore(self.folder / CHECKPOINTS, phase, state, digest) or state)
-        forget_lines(self.folder, phase)
-        append_lines(self.folder, phase, state, 0)
-        return state
-
-    def _keep(self, phase: str, state: FitState, digest: str, done: int) -> None:
-        checkpoints.save(self.folder / CHECKPOINTS, phase, state, digest)
-        append_lines(self.folder, phase, state, done)
-
-    def _resident(
-        self, task: Task, keys: Any, params: Any, data: Any, axes: Any, train: Rows, val: Rows | None
-    ) -> tuple[FitState, Step]:
-        """The first state of a training on data that live on the device, and a step of some epochs."""
-        rows = 0 if train.index.ndim == 2 else None
-        begin = self.map(functools.partial(start, task), (0, axes, rows))
-        step = self.map(functools.partial(advance, task), (0, 0, axes, rows, rows, None))
-        stride = -(-task.config.epochs // CHUNKS)
-        first = begin(params, data, train)
-        return first, lambda state: step(state, keys, data, train, val, epochs_done(state) + stride)
-
-    def _streamed(
-        self, task: Task, keys: Any, params: Any, stream: Stream, train: Rows, val: Rows | None
-    ) -> tuple[FitState, Step]:
-        """As `_resident`, with data on the host. A step is an epoch, for these are long."""
-        step = epoch_of_stream(task, stream, self.map)
-        return start_stream(task, params, stream, train), lambda state: step(state, keys, train, val)
 
     @contextlib.contextmanager
     def _bar(self, phase: str, epochs: int) -> Iterator[Callable[[FitState], None]]:
@@ -274,14 +229,6 @@ def _commit(file: Path) -> tuple[str | None, bool | None]:
     return commit, None if changes is None else bool(changes)
 
 
-def _digest(about: Any, rows: Any) -> str:
-    """Of all that a phase's checkpoints come from: plain values, and the rows that it trains on and is validated by."""
-    found = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    for leaf in jax.tree.leaves(rows):
-        found.update(np.ascontiguousarray(leaf).tobytes())
-    return found.hexdigest()
-
-
 def _count_devices(config: Flags) -> int:
     """How many devices to use; every process gives the same number, and every batch gets its own."""
     present, processes = jax.device_count(), jax.process_count()
@@ -293,16 +240,6 @@ def _count_devices(config: Flags) -> int:
     if devices % config.batch_devices:
         raise InputError(f"--batch-devices: expected a divisor of the {devices} devices, found {config.batch_devices}")
     return devices
-
-
-def _check_finite(phase: str, state: FitState) -> None:
-    losses = np.asarray(state.history["loss"])[np.arange(len(state.epoch)), np.asarray(state.epoch) - 1]
-    if not np.isfinite(losses).all():
-        member = np.flatnonzero(~np.isfinite(losses))[0]
-        advice = "a smaller learning rate may help"
-        raise InputError(
-            f"{phase}: expected a finite loss, found {losses[member]} with seed number {member + 1}; {advice}"
-        )
 
 
 def _teller(say: Callable[[str], None], phase: str) -> Callable[[FitState], None]:

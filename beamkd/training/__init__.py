@@ -9,6 +9,7 @@ from beamkd.training.hosts import fetch, from_first, is_first, joined
 from beamkd.training.metrics import dba, power_loss_db, power_ratio, top_k
 from beamkd.training.stream import Stream, epoch_of_stream, map_batches, start_stream
 from beamkd.training.supervised import mean_over_labels, supervised_task
+from beamkd.training.trainer import Trainer
 
 __all__ = [
     "FitConfig",
@@ -16,6 +17,7 @@ __all__ = [
     "Scores",
     "Stream",
     "Task",
+    "Trainer",
     "advance",
     "all_rows",
     "checkpoints",
