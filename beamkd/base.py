@@ -4,10 +4,12 @@ Each is a frozen dataclass and a pytree. Symbols in shapes: F frames, W windows,
 J future slots, S = L + J network steps, M beams, D features.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+from flax import linen as nn
 from flax import struct
 
 Array = jax.Array
@@ -138,6 +140,21 @@ class Output:
     logits: Array
     features: Array
     layers: Mapping[str, Array] = struct.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A network with its weights.
+
+    Attributes:
+      module: the Flax module.
+      params: what its `apply` takes, of one member.
+      inputs: shape of one example that it takes: [L, R] of a network of scans, [noise] of a generator.
+    """
+
+    module: nn.Module
+    params: Any
+    inputs: tuple[int, ...]
 
 
 Forward = Callable[[Any, Batch, Array | None], Output]

@@ -1,10 +1,11 @@
-"""Flax modules: beam-tracking networks, generators, and published weights."""
+"""Flax modules: beam-tracking networks, generators; weights in and out."""
 
 from beamkd.models.generator import Generator
 from beamkd.models.layers import Conv1d, Gru, Linear, count_weights, encode_frames
 from beamkd.models.lidar import CnnGruTeacher, GruStudent, GruTeacher
 from beamkd.models.network import network
 from beamkd.models.published import load_published
+from beamkd.models.saved import load_network, save_network
 from beamkd.models.scene import SceneGenerator
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     "SceneGenerator",
     "count_weights",
     "encode_frames",
+    "load_network",
     "load_published",
     "network",
+    "save_network",
 ]
