@@ -8,6 +8,7 @@ Beside it stand the same student trained on the real labels ('scratch') and by d
 import argparse
 import dataclasses
 import functools
+from pathlib import Path
 from typing import Literal
 
 import jax
@@ -20,13 +21,14 @@ from beamkd.training import FitConfig, all_rows, fetch, is_first
 from beamkd.training.hosts import agreed
 from experiments.flags import Flags, main
 from experiments.methods import (
-    GENERATORS,
     TEACHERS,
     distill_on_sequences,
     distill_on_windows,
     generate_sequences,
+    generator_models,
     load_teacher,
     summarize_teacher,
+    train_generators,
     train_on_labels,
 )
 from experiments.recipes import RECIPES, Recipe, smaller
@@ -38,6 +40,7 @@ from experiments.world import (
     cost_of,
     describe,
     evaluate_nets,
+    keep_networks,
     open_world,
     over_all_batches,
     scorer,
@@ -54,7 +57,8 @@ class DataFree(Recipe, Flags):
     recipe: Literal["beamkd", "paper"] = "paper"
     """Where settings of inversion and data-free distillation come from that are not given: ours, or as published."""
     teacher: str = "cnn_gru"
-    """cnn_gru or gru, which are trained; or a FILE.npz with a published GRU network, which is not."""
+    """cnn_gru or gru, which are trained; or one that is not: a FILE.safetensors that a run left, a run's FOLDER/, whose
+    teacher it is, or a FILE.npz with a published GRU network."""
     alpha: float = 0.6
     """Weight of the teacher against the labels in 'kd'."""
     teacher_fit: FitConfig = FitConfig(epochs=100, patience=5, clip=0)
@@ -67,8 +71,8 @@ class DataFree(Recipe, Flags):
     def __post_init__(self):
         Flags.__post_init__(self)
         Recipe.__post_init__(self)
-        if self.teacher not in TEACHERS and not self.teacher.endswith(".npz"):
-            raise InputError(f"--teacher: expected cnn_gru, gru or a FILE.npz, found {self.teacher}")
+        if self.teacher not in TEACHERS and Path(self.teacher).name == self.teacher and "." not in self.teacher:
+            raise InputError(f"--teacher: expected {', '.join(TEACHERS)}, a FILE or a FOLDER/, found {self.teacher}")
         if not 0 <= self.alpha <= 1:
             raise InputError(f"--alpha: expected 0 to 1, found {self.alpha}")
 
@@ -105,7 +109,8 @@ def run(config: DataFree) -> None:
     teacher = _teacher(folder, world, config)
     with folder.phase("metadata"):
         summaries = summarize_teacher(folder, world, teacher)
-    generated = generate_sequences(folder, world, teacher, summaries, config)
+    generators = train_generators(folder, world, teacher, summaries, config)
+    generated = generate_sequences(folder, world, generators, config)
     student = world.net(GruStudent(beams=world.beams), "student")
     soft = functools.partial(kl, temperature=config.temperature)
     nets = {
@@ -114,14 +119,14 @@ def run(config: DataFree) -> None:
         "kd": distill_on_windows(folder, world, teacher, student, config.kd_fit, config.alpha, soft),
         "dfkd": distill_on_sequences(folder, world, teacher, student, generated, config),
     }
-    _, frames, rays = world.scans
+    keep_networks(folder, config, world.models(nets) | generator_models(generators))
+    _, frames, _ = world.scans
     with folder.phase("evaluation"):
         methods, test_drives, beams = evaluate_nets(folder, world, nets)
         zero_shot = {} if teacher.fit else {"zero_shot": _on_all_windows(folder, world, teacher)}
         _keep_for_figures(folder, world, beams, fetch(generated.sensors["lidar"][0, :SHOWN, :frames]))
-    generator = GENERATORS[config.generator](frames=frames, rays=rays)
     models = {"teacher": cost(world, teacher.module), "student": cost(world, student.module)}
-    models["generator"] = cost_of(generator, (1, generator.noise))
+    models["generator"] = cost_of(generators.module, (1, generators.module.noise))
     folder.finish(data=describe(config, world), models=models, methods=methods, test_drives=test_drives, **zero_shot)
     if is_first():
         from beamkd.report import datafree  # here, for Matplotlib would delay the first step
@@ -133,7 +138,7 @@ def run(config: DataFree) -> None:
 
 def _teacher(folder: Run, world: World, config: DataFree) -> Net:
     if config.teacher not in TEACHERS:
-        return agreed(lambda: load_teacher(world, config.teacher))
+        return agreed(lambda: load_teacher(world, Path(config.teacher)))
     net = world.net(TEACHERS[config.teacher](beams=world.beams), "teacher")
     return train_on_labels(folder, world, net, config.teacher_fit, "teacher")
 

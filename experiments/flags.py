@@ -63,6 +63,8 @@ class Flags:
     """The first seed. The simulated street is drawn from it, too."""
     out: Path | None = None
     """Folder of the run; runs/NAME if not given."""
+    keep_seeds: Literal["first", "all"] = "first"
+    """Whose networks the run leaves in its folder, under networks/."""
     quick: bool = False
     """A small run of under a minute, for trying."""
     devices: int | None = None

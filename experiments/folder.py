@@ -32,11 +32,14 @@ SECONDS = "seconds.json"
 CHECKPOINTS = "checkpoints"
 """Folder within a run's."""
 
+NETWORKS = "networks"
+"""Likewise, with the networks that the run leaves."""
+
 DRIVES = "drives"
 """Likewise, in which drives are kept that are streamed."""
 
 WRITTEN = (
-    *(CONFIG, RESULTS, METRICS, SECONDS, CHECKPOINTS, "networks"),
+    *(CONFIG, RESULTS, METRICS, SECONDS, CHECKPOINTS, NETWORKS),
     *("config.writing", "results.writing", "seconds.writing"),
     *("report.md", "report.tex", "report.html", "figures.npz"),
     *("accuracy.png", "generator.png", "sequences.png", "drive.png"),

@@ -2,18 +2,21 @@
 
 import dataclasses
 import functools
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
-from beamkd.base import Array, Batch, InputError, Metadata, Rows, Windows
+from beamkd.base import Array, Batch, InputError, Metadata, Model, Rows, Windows
 from beamkd.data import lidar_batch, lidar_input, on_host, select
 from beamkd.distill import answers, answers_in_hindsight, distillation_task, held_out
 from beamkd.inversion import generate, inversion_task, layer_moments, merge_moments
 from beamkd.losses import Loss, kl
-from beamkd.models import CnnGruTeacher, Generator, GruTeacher, SceneGenerator, load_published, network
+from beamkd.models import CnnGruTeacher, Generator, GruTeacher, SceneGenerator, load_network, load_published, network
 from beamkd.training import FitConfig, Stream, all_rows, fetch, supervised_task
+from experiments.folder import NETWORKS
 from experiments.recipes import Recipe
 from experiments.run import Run
 from experiments.world import Net, World, init_weights, over_batches
@@ -22,13 +25,43 @@ TEACHERS = {"cnn_gru": CnnGruTeacher, "gru": GruTeacher}
 GENERATORS = {"dense": Generator, "scene": SceneGenerator}
 
 
-def load_teacher(world: World, path: str) -> Net:
-    """A published network, the same for every seed."""
-    module, params = load_published(path)
-    rays, beams = params["params"]["Linear_0"]["kernel"].shape[0], module.beams
-    if (rays, beams) != (world.scans[-1], world.beams):
+@dataclasses.dataclass(frozen=True)
+class Generators:
+    """Generators of all seeds.
+
+    Attributes:
+      module: the Flax module.
+      params: weights, [members, generators, ...].
+      noise_keys: [members, generators], for what they make.
+    """
+
+    module: nn.Module
+    params: Any
+    noise_keys: Array
+
+
+def load_teacher(world: World, path: Path) -> Net:
+    """A teacher from a file, the same for every seed.
+
+    Args:
+      world: the data that it is for.
+      path: an .npz of a published network, a .safetensors of a run, or a run's folder, whose teacher it then is.
+
+    Raises:
+      InputError: there is none, or it is for other scans or beams.
+    """
+    if path.suffix == ".npz":
+        module, params = load_published(path)
+        rays = params["params"]["Linear_0"]["kernel"].shape[0]
+    else:
+        path = path / NETWORKS / "teacher.safetensors" if path.is_dir() else path
+        model = load_network(path)
+        module, params, rays = model.module, model.params, model.inputs[-1]
+        if not isinstance(module, tuple(TEACHERS.values())):
+            raise InputError(f"{path}: expected a network of scans, found a {type(module).__name__}")
+    if (rays, module.beams) != (world.scans[-1], world.beams):
         expected = f"{world.scans[-1]} rays and {world.beams} beams"
-        raise InputError(f"{path}: expected a network for {expected}, found {rays} and {beams}")
+        raise InputError(f"{path}: expected a network for {expected}, found {rays} and {module.beams}")
     return Net.of(module, _repeat(jax.tree.map(lambda leaf: leaf[None], params), len(world.keys)))
 
 
@@ -54,25 +87,41 @@ def distill_on_windows(
     return student.trained(run.train(phase, task, keys, student.params, data, (None, 0), split.train, split.val))
 
 
-def generate_sequences(
-    run: Run, world: World, teacher: Net, summaries: Metadata, recipe: Recipe, phase: str = "generator"
-) -> Batch:
-    """Sequences of each seed's generators, in random order, [members, N, ...]; here the world gives keys and shapes.
+def generator_models(generators: Generators) -> dict[str, Model]:
+    """Generators as they are saved, with weights [members, ...]: by name, numbered where a seed has several."""
+    module, count = generators.module, generators.noise_keys.shape[1]
+    return {
+        "generator" if count == 1 else f"generator{number + 1}": Model(
+            module, jax.tree.map(lambda leaf, number=number: leaf[:, number], generators.params), (module.noise,)
+        )
+        for number in range(count)
+    }
 
-    Generators whose loss has no term are not trained. For hindsight, sequences have J frames more than are observed.
-    """
+
+def train_generators(
+    run: Run, world: World, teacher: Net, summaries: Metadata, recipe: Recipe, phase: str = "generator"
+) -> Generators:
+    """Each seed's generators by a recipe; those whose loss has no term are not trained."""
     _, frames, rays = world.scans
-    generator = GENERATORS[recipe.generator](frames=frames, rays=rays)
+    module = GENERATORS[recipe.generator](frames=frames, rays=rays)
     keys = jax.vmap(lambda key: jax.random.split(key, (3, recipe.generators)))(world.draws("generator"))
     init_keys, fit_keys, noise_keys = jnp.moveaxis(keys, 1, 0)
-    params = init_weights(generator, init_keys.reshape(-1), (1, generator.noise))
+    params = init_weights(module, init_keys.reshape(-1), (1, module.noise))
     if any(dataclasses.astuple(recipe.generator_loss)):
-        task = inversion_task(teacher.forward, generator, lidar_batch, recipe.generator_loss, recipe.generator_fit)
+        task = inversion_task(teacher.forward, module, lidar_batch, recipe.generator_loss, recipe.generator_fit)
         data, rows = _repeat((teacher.params, summaries), recipe.generators), all_rows(recipe.generator_fit.batch_size)
         params = run.train(phase, task, fit_keys.reshape(-1), params, data, 0, rows).params
     params = jax.tree.map(lambda leaf: leaf.reshape(*keys.shape[::2], *leaf.shape[1:]), params)
-    count = recipe.sequences + recipe.held_out
-    painter = generator.clone(ahead=world.future) if recipe.hindsight else generator
+    return Generators(module, params, noise_keys)
+
+
+def generate_sequences(run: Run, world: World, generators: Generators, recipe: Recipe) -> Batch:
+    """Sequences of each seed's generators, in random order, [members, N, ...]; here the world gives keys and J.
+
+    For hindsight, sequences have J frames more than are observed.
+    """
+    count, module = recipe.sequences + recipe.held_out, generators.module
+    painter = module.clone(ahead=world.future) if recipe.hindsight else module
 
     def make(keys, params, order):
         share = -(-count // recipe.generators)
@@ -80,7 +129,7 @@ def generate_sequences(
         return lidar_batch(jax.random.permutation(order, jnp.concatenate(scans))[:count])
 
     with run.phase("generation"):
-        return run.map(make, (0, 0, 0))(noise_keys, params, world.draws("order"))
+        return run.map(make, (0, 0, 0))(generators.noise_keys, generators.params, world.draws("order"))
 
 
 def distill_on_sequences(

@@ -44,7 +44,7 @@ from experiments.folder import (
 )
 
 FREE_TO_CHANGE = (
-    *("out", "resume", "devices", "batch_devices", "resident"),
+    *("out", "resume", "keep_seeds", "devices", "batch_devices", "resident"),
     *("coordinator", "num_processes", "process_id"),
 )
 """Flags that may differ when a run is resumed: they do not change its results."""

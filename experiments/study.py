@@ -16,7 +16,7 @@ from experiments.methods import GENERATORS
 from experiments.recipes import BEAMKD, PAPER, Recipe, smaller
 from experiments.run import Run
 from experiments.study_grids import GRIDS, Lesson, Table, teacher_row
-from experiments.world import Net, cost, cost_of, describe, evaluate_nets, open_world
+from experiments.world import Net, cost, cost_of, describe, evaluate_nets, keep_networks, open_world
 
 EQUAL = 0.01
 """What is still called equal: a point."""
@@ -100,6 +100,7 @@ def run(config: Study) -> None:
     tables = [table for grid in chosen.values() for table in grid(lesson)]
     rows = {row.name: row for row in [teacher_row(lesson), *(row for table in tables for row in table.rows)]}
     nets = {name: row.train() for name, row in rows.items()}
+    keep_networks(folder, config, lesson.world.models(nets))
     with folder.phase("evaluation"):
         methods, test_drives, _ = evaluate_nets(folder, lesson.world, nets)
         described = [(table, _described(table, methods, test_drives["counts"])) for table in tables]

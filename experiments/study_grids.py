@@ -22,6 +22,7 @@ from experiments.methods import (
     distill_on_windows,
     generate_sequences,
     summarize_teacher,
+    train_generators,
     train_on_labels,
 )
 from experiments.recipes import Recipe
@@ -130,7 +131,8 @@ class Lesson:
     def generate(self, recipe: Recipe, name: str) -> Batch:
         """Sequences by a recipe, [members, N, ...]."""
         phase = f"{self.prefix}generator_{name}"
-        return generate_sequences(self.run, self.world, self.teacher, self.summaries, recipe, phase)
+        generators = train_generators(self.run, self.world, self.teacher, self.summaries, recipe, phase)
+        return generate_sequences(self.run, self.world, generators, recipe)
 
     def distil(self, recipe: Recipe, sequences: Batch, name: str, student: Net | None = None, **options: Any) -> Net:
         """A student of the teacher's answers on sequences."""

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from beamkd.base import Array, Batch, Forward, Rows, Windows
+from beamkd.base import Array, Batch, Forward, Model, Rows, Windows
 from beamkd.claims import METRICS
 from beamkd.data import (
     Split,
@@ -24,13 +24,14 @@ from beamkd.data import (
     split_drives,
     stack_splits,
 )
-from beamkd.models import count_weights, network
+from beamkd.models import count_weights, network, save_network
 from beamkd.training import (
     FitState,
     Scores,
     Stream,
     fetch,
     flops,
+    from_first,
     map_batches,
     mean_scores,
     score_batch,
@@ -39,6 +40,7 @@ from beamkd.training import (
 from beamkd.training.evaluate import EVALUATION_BATCH
 from beamkd.training.hosts import agreed
 from experiments.flags import Flags, load_drives
+from experiments.folder import NETWORKS
 from experiments.run import Run
 
 
@@ -117,6 +119,10 @@ class World:
         """Keys for one purpose, [members]."""
         return jax.vmap(lambda key: jax.random.fold_in(key, zlib.crc32(name.encode())))(self.keys)
 
+    def models(self, nets: dict[str, Net]) -> dict[str, Model]:
+        """Networks of scans as they are saved, with weights [members, ...]."""
+        return {name: Model(net.module, net.params, self.scans[1:]) for name, net in nets.items()}
+
     def net(self, module: nn.Module, name: str) -> Net:
         """A network of scans with its initial weights, for which one frame will do."""
         return Net.of(module, init_weights(module, self.draws(name), (1, 1, self.scans[-1])))
@@ -160,6 +166,21 @@ def scorer(run: Run, world: World, predict: Forward) -> Callable[[Any, Rows], Sc
 def over_all_batches(scores: Scores) -> dict[str, Array]:
     """Metrics by name, [members, J + 1]."""
     return jax.vmap(mean_scores)(scores.replace(each={}, valid={}))
+
+
+def keep_networks(run: Run, config: Flags, models: dict[str, Model]) -> None:
+    """Write networks [members, ...] to the run's folder: NAME.safetensors of the first seed, or of each a file."""
+    models = {name: (model, fetch(model.params)) for name, model in models.items()}
+
+    def write():
+        (run.folder / NETWORKS).mkdir(exist_ok=True)
+        for name, (model, params) in models.items():
+            for member in range(config.seeds if config.keep_seeds == "all" else 1):
+                own = jax.tree.map(lambda leaf, member=member: leaf[member], params)
+                file = f"{name}.seed{config.seed + member}" if member else name
+                save_network(run.folder / NETWORKS / f"{file}.safetensors", dataclasses.replace(model, params=own))
+
+    from_first(write)
 
 
 def evaluate_nets(

@@ -7,12 +7,12 @@ import jax
 import numpy as np
 import pytest
 
-from beamkd.models import load_published
+from beamkd.models import GruStudent, GruTeacher, load_network, load_published
 from experiments.datafree import DataFree
 from experiments.folder import MARKER, WRITTEN
 from experiments.methods import load_teacher
 from experiments.run import Run
-from experiments.world import evaluate_nets, open_world
+from experiments.world import evaluate_nets, keep_networks, open_world
 
 METRICS = {"top1", "top2", "top3", "top5", "dba", "power_ratio"}
 PHASES = ("teacher", "generator", "scratch", "kd", "dfkd")
@@ -133,16 +133,63 @@ def test_a_loaded_teacher_is_inverted_and_not_trained(quick):
     assert {entry["phase"] for entry in lines(folder)} == set(PHASES) - {"teacher"}
 
 
-def test_a_loaded_teacher_is_the_same_for_every_seed(published, tmp_path):
-    config = DataFree(drives=8, seeds=3, split="inorder", out=tmp_path / "run")
-    folder, path = Run("datafree", config), str(published())
-    world = open_world(folder, config)
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A run of three seeds that trains nothing, and its data: those of tiny runs."""
+    config = DataFree(drives=8, seeds=3, split="inorder", out=tmp_path_factory.mktemp("world") / "run")
+    folder = Run("datafree", config)
+    return folder, open_world(folder, config)
+
+
+def test_a_loaded_teacher_is_the_same_for_every_seed(published, world):
+    (folder, world), path = world, published()
     teacher = load_teacher(world, path)
     assert teacher.fit is None
     expected = load_published(path)[1]
     jax.tree.map(lambda found, one: np.testing.assert_array_equal(found, [one] * 3), teacher.params, expected)
     top5 = evaluate_nets(folder, world, {"teacher": teacher})[0]["teacher"]["top5"]
     np.testing.assert_array_equal(top5, [top5[0]] * 3)
+
+
+NETWORKS = {"teacher", "scratch", "kd", "dfkd", "generator"}
+
+
+def test_a_run_leaves_its_networks(finished, quick):
+    for folder in (finished, quick[0]):
+        assert {path.name for path in (folder / "networks").iterdir()} == {f"{name}.safetensors" for name in NETWORKS}
+    assert load_network(finished / "networks" / "dfkd.safetensors").module == GruStudent()
+    made = load_network(finished / "networks" / "generator.safetensors")
+    assert made.module.apply(made.params, np.ones((2, *made.inputs), np.float32)).shape == (2, 8, 216)
+
+
+def test_networks_of_all_seeds_are_left_where_one_asks_for_them(world, finished):
+    run, world = world
+    nets = {"student": world.net(GruStudent(beams=world.beams), "student")}
+    keep_networks(run, DataFree(seeds=3, seed=5, keep_seeds="all"), world.models(nets))
+    names = ["student.safetensors", "student.seed6.safetensors", "student.seed7.safetensors"]
+    assert sorted(path.name for path in (run.folder / "networks").iterdir()) == names
+    for member, name in enumerate(names):
+        expected = jax.tree.map(lambda leaf, member=member: leaf[member], nets["student"].params)
+        found = load_network(run.folder / "networks" / name).params
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize("named", ["", "networks/teacher.safetensors"], ids=["folder", "file"])
+def test_the_teacher_of_a_run_serves_another(named, world, finished):
+    run, world = world
+    teacher = load_teacher(world, finished / named)
+    assert teacher.fit is None and teacher.module == GruTeacher()
+    found = evaluate_nets(run, world, {"teacher": teacher})[0]["teacher"]
+    for metric in METRICS:
+        expected = results(finished)["methods"]["teacher"][metric][0]
+        np.testing.assert_allclose(found[metric], [expected] * 3, atol=1e-5)
+
+
+def test_what_is_no_teacher_is_refused(refused, finished, tmp_path):
+    flags = ["--drives", "8", "--out", tmp_path / "run", "--teacher"]
+    generator = finished / "networks" / "generator.safetensors"
+    assert "expected a network of scans, found a SceneGenerator" in refused(*flags, generator)
+    assert "networks/teacher.safetensors: expected a file with a network" in refused(*flags, tmp_path)
 
 
 def test_resume_restores_log_lines_that_a_kill_came_before(run, finished, tiny, tmp_path):
