@@ -13,7 +13,7 @@ from beamkd.training.fit import FitConfig, FitState, Task, fit
 from beamkd.training.supervised import mean_over_labels
 
 
-def answers(teacher: Forward, params: Any, data: Any, count: int, take: Callable[[Any, Rows], Batch]) -> Array:
+def teacher_logits(teacher: Forward, params: Any, data: Any, count: int, take: Callable[[Any, Rows], Batch]) -> Array:
     """The teacher's logits on all rows of a dataset.
 
     Inputs and teacher never change during distillation, so this runs once, ahead of it.
@@ -33,7 +33,7 @@ def answers(teacher: Forward, params: Any, data: Any, count: int, take: Callable
     return logits.reshape(-1, *logits.shape[2:])[:count]
 
 
-def answers_in_hindsight(
+def hindsight_logits(
     teacher: Forward, params: Any, data: Any, count: int, take: Callable[[Any, Rows], Batch], observed: int, ahead: int
 ) -> Array:
     """The teacher's logits on sequences that go on, where it is asked again of slots ahead once they are nearer.
@@ -48,14 +48,14 @@ def answers_in_hindsight(
       count: N.
       take: take(data, rows) -> batch with sensors [B, L + `ahead`, ...].
       observed: L.
-      ahead: frames that sequences go on for, at most J. With 0 these are the `answers`.
+      ahead: frames that sequences go on for, at most J. With 0 these are the `teacher_logits`.
 
     Returns:
       [N, S, M].
     """
 
     def ask(first):
-        return answers(teacher, params, data, count, lambda data, rows: take(data, rows).window(first, observed))
+        return teacher_logits(teacher, params, data, count, lambda data, rows: take(data, rows).window(first, observed))
 
     asked = [ask(first) for first in range(ahead + 1)]
     logits = asked[0]
@@ -75,7 +75,7 @@ def distillation_task(
 ) -> Task:
     """Train `student` on α · loss(student, teacher) + (1 − α) · cross-entropy of the labels (Hinton et al., 2015).
 
-    Its data are a pair: what `take` takes, and the teacher's `answers` on it, [N, S, M].
+    Its data are a pair: what `take` takes, and the teacher's `teacher_logits` on it, [N, S, M].
 
     Args:
       student: the network.
@@ -147,6 +147,6 @@ def distill(
     Returns:
       The end of training; `.best` are the weights to use.
     """
-    targets = answers(teacher, teacher_params, examples, count, take)
+    targets = teacher_logits(teacher, teacher_params, examples, count, take)
     train, val = held_out(count, last)
     return fit(distillation_task(student, take, config, loss), key, params, (examples, targets), train, val)

@@ -17,7 +17,7 @@ import numpy as np
 from beamkd.base import Array, InputError
 from beamkd.losses import kl
 from beamkd.models import GruStudent
-from beamkd.training import FitConfig, all_rows, fetch, is_first
+from beamkd.training import FitConfig, all_rows, is_primary, to_host
 from beamkd.training.hosts import agreed
 from experiments.flags import Flags, main
 from experiments.methods import (
@@ -124,11 +124,11 @@ def run(config: DataFree) -> None:
     with folder.phase("evaluation"):
         methods, test_drives, beams = evaluate_nets(folder, world, nets)
         zero_shot = {} if teacher.fit else {"zero_shot": _on_all_windows(folder, world, teacher)}
-        _keep_for_figures(folder, world, beams, fetch(generated.sensors["lidar"][0, :SHOWN, :frames]))
+        _keep_for_figures(folder, world, beams, to_host(generated.sensors["lidar"][0, :SHOWN, :frames]))
     models = {"teacher": cost(world, teacher.module), "student": cost(world, student.module)}
     models["generator"] = cost_of(generators.module, (1, generators.module.noise))
     folder.finish(data=describe(config, world), models=models, methods=methods, test_drives=test_drives, **zero_shot)
-    if is_first():
+    if is_primary():
         from beamkd.report import datafree  # here, for Matplotlib would delay the first step
 
         datafree.write(folder.folder)
@@ -166,7 +166,7 @@ def _keep_for_figures(folder: Run, world: World, beams: dict[str, np.ndarray], g
         "drive": longest,
         **{f"beam_{name}": beam[0, there] for name, beam in beams.items()},
     }
-    if is_first():
+    if is_primary():
         np.savez_compressed(
             folder.folder / "figures.npz", **{name: np.asarray(array) for name, array in arrays.items()}
         )

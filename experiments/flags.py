@@ -18,7 +18,7 @@ import tyro
 from beamkd.base import Drives, InputError, expect_at_least
 from beamkd.data import open_drives, read_deepsense, store_drives
 from beamkd.sim import Street, simulate, simulate_chunks
-from beamkd.training import is_first, joined
+from beamkd.training import distributed, is_primary
 from beamkd.training.hosts import CLUSTER
 
 SIMULATED_DRIVES = 83
@@ -153,7 +153,7 @@ def main(
     try:
         config = _parse(name, config_type, arguments, defaults)
         processes = [getattr(config, flag, None) for flag in ("coordinator", "num_processes", "process_id")]
-        with joined(name, *processes):
+        with distributed(name, *processes):
             run(config)
     except InputError as error:
         print(f"{name}: {error}", file=sys.stderr)
@@ -210,7 +210,7 @@ def _use_all_cores() -> None:
 def load_drives(config: Flags, folder: Path) -> Drives:
     """The data that the flags name; many simulated drives are kept in `folder`, where a resumed run finds them."""
     if config.source == "deepsense":
-        options = {"lidar": config.lidar, "skip_bad": config.skip_bad, "progress": is_first()}
+        options = {"lidar": config.lidar, "skip_bad": config.skip_bad, "progress": is_primary()}
         return read_deepsense(config.data_dir, config.scenario, **options)
     key = jax.random.key(config.seed)
     if config.drives <= config.resident:

@@ -11,11 +11,11 @@ from flax import linen as nn
 
 from beamkd.base import Array, Batch, InputError, Metadata, Model, Rows, Windows
 from beamkd.data import lidar_batch, lidar_input, on_host, select
-from beamkd.distill import answers, answers_in_hindsight, distillation_task, held_out
+from beamkd.distill import distillation_task, held_out, hindsight_logits, teacher_logits
 from beamkd.inversion import generate, inversion_task, layer_moments, merge_moments
 from beamkd.losses import Loss, kl
 from beamkd.models import CnnGruTeacher, Generator, GruTeacher, SceneGenerator, load_network, load_published, network
-from beamkd.training import FitConfig, Stream, all_rows, fetch, supervised_task
+from beamkd.training import FitConfig, Stream, all_rows, supervised_task, to_host
 from experiments.folder import NETWORKS
 from experiments.recipes import Recipe
 from experiments.run import Run
@@ -75,7 +75,7 @@ def train_on_labels(run: Run, world: World, net: Net, config: FitConfig, phase: 
 def summarize_teacher(run: Run, world: World, teacher: Net) -> Metadata:
     """What the owner of the training windows hands over with the teacher, [members, ...]."""
     moments = over_batches(run, world, functools.partial(layer_moments, teacher.forward))
-    return jax.vmap(merge_moments)(fetch(moments(teacher.params, world.split.train)))
+    return jax.vmap(merge_moments)(to_host(moments(teacher.params, world.split.train)))
 
 
 def distill_on_windows(
@@ -152,7 +152,7 @@ def distill_on_sequences(
 
     def teach(params, batch):
         ahead = batch.sensors["lidar"].shape[1] - observed
-        targets = answers_in_hindsight(teacher.forward, params, batch, len(batch.mask), select, observed, ahead)
+        targets = hindsight_logits(teacher.forward, params, batch, len(batch.mask), select, observed, ahead)
         return batch.window(0, observed), targets
 
     teach_all = run.map(teach, (0, 0))
@@ -184,7 +184,7 @@ def _with_answers(run: Run, world: World, teacher: Net) -> tuple[Windows, Array]
     """The windows and the teacher's answers on them; of a stream, which are too many to keep, as they pass."""
 
     def teach(params, data, count):
-        return answers(teacher.forward, params, data, count, world.take)
+        return teacher_logits(teacher.forward, params, data, count, world.take)
 
     def prepare(params, batch):
         return batch, teach(params, batch, len(batch.mask))

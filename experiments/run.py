@@ -25,8 +25,8 @@ from beamkd.training import (
     Trainer,
     checkpoints,
     fast_options,
-    from_first,
-    is_first,
+    from_primary,
+    is_primary,
     map_members,
 )
 from beamkd.training.hosts import agreed
@@ -81,7 +81,7 @@ class Run:
         self._console = Console(highlight=False, soft_wrap=True)
         if not self._console.is_terminal:
             self._console.width = 120  # room for tables: a file has no width of its own
-        earlier = from_first(lambda: open_folder(self.folder, self.config, config.resume))
+        earlier = from_primary(lambda: open_folder(self.folder, self.config, config.resume))
         self.seconds = {"total": 0.0, "compile": 0.0, "phases": {}} | earlier
         if not config.resume:
             agreed(lambda: checkpoints.remove(self.drives))  # each process on a disk of its own, perhaps
@@ -93,7 +93,7 @@ class Run:
 
     def say(self, text: Any) -> None:
         """Print a line, or anything that rich can show."""
-        if is_first():
+        if is_primary():
             self._console.print(text)
 
     def map(self, function: Callable, axes: Sequence[Any]) -> Callable:
@@ -103,7 +103,7 @@ class Run:
     @property
     def drives(self) -> Path:
         """Where drives are kept that are streamed; several processes may share a disk."""
-        return self.folder / (DRIVES if is_first() else f"{DRIVES}.{jax.process_index()}")
+        return self.folder / (DRIVES if is_primary() else f"{DRIVES}.{jax.process_index()}")
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -119,7 +119,7 @@ class Run:
         self.seconds["total"] += spent
         if phase:
             self.seconds["phases"][phase] = self.seconds["phases"].get(phase, 0.0) + spent
-        if is_first():
+        if is_primary():
             write_json(self.folder / SECONDS, self.seconds)
 
     def train(
@@ -153,7 +153,7 @@ class Run:
 
             def progress(_: str, state: FitState) -> None:
                 nonlocal done
-                from_first(functools.partial(write_lines, self.folder, phase, state, done))
+                from_primary(functools.partial(write_lines, self.folder, phase, state, done))
                 self._count(phase)
                 done = epochs_done(state)
                 if done:
@@ -167,7 +167,7 @@ class Run:
     @contextlib.contextmanager
     def _bar(self, phase: str, epochs: int) -> Iterator[Callable[[FitState], None]]:
         """What shows how far a phase is: a progress bar on a terminal, now and then a line elsewhere."""
-        if not (self._console.is_terminal and is_first()):
+        if not (self._console.is_terminal and is_primary()):
             yield _teller(self.say, phase)
             return
         columns = (
@@ -185,7 +185,7 @@ class Run:
         self._count()
         known = parts.pop("environment", {}) | self.environment
         head = {"experiment": self.name, "config": self.config, "environment": known}
-        if is_first():
+        if is_primary():
             write_json(self.folder / RESULTS, {**head, **parts, "seconds": self.seconds})
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from beamkd.base import InputError
 from beamkd.claims import METRICS, Claim, difference, judge_all
-from beamkd.training import FitConfig, is_first
+from beamkd.training import FitConfig, is_primary
 from experiments.flags import Flags, main
 from experiments.methods import GENERATORS
 from experiments.recipes import BEAMKD, PAPER, Recipe, smaller
@@ -119,7 +119,7 @@ def run(config: Study) -> None:
         ],
         claims=judge_all(CLAIMS, methods, test_drives["counts"]),
     )
-    if is_first():
+    if is_primary():
         from beamkd.report import study  # here, for Matplotlib would delay the first step
 
         study.write(folder.folder)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from beamkd import controls
+from beamkd import priors
 from beamkd.base import Batch, Metadata, Rows, Windows
 from beamkd.data import gather, lidar_batch, lidar_input, make_windows
 from beamkd.inversion import GeneratorLoss
@@ -159,9 +159,9 @@ def _main_grid(lesson: Lesson) -> list[Table]:
         *lesson.both_recipes(),
     ]
     made = {
-        "noise": ("uniform noise", functools.partial(_made_up, lesson, controls.uniform_noise, goes_on=False)),
-        "sparse_noise": ("sparse noise", functools.partial(_made_up, lesson, controls.sparse_noise, goes_on=False)),
-        "blobs": ("moving blobs", functools.partial(_made_up, lesson, controls.moving_blobs)),
+        "noise": ("uniform noise", functools.partial(_made_up, lesson, priors.uniform_noise, goes_on=False)),
+        "sparse_noise": ("sparse noise", functools.partial(_made_up, lesson, priors.sparse_noise, goes_on=False)),
+        "blobs": ("moving blobs", functools.partial(_made_up, lesson, priors.moving_blobs)),
         "street": ("another simulated street", functools.partial(_street, lesson, street)),
     }
     for name, (label, make) in made.items():

@@ -29,13 +29,13 @@ from beamkd.training import (
     FitState,
     Scores,
     Stream,
-    fetch,
     flops,
-    from_first,
+    from_primary,
     map_batches,
     mean_scores,
     score_batch,
     sums_by_drive,
+    to_host,
 )
 from beamkd.training.evaluate import EVALUATION_BATCH
 from beamkd.training.hosts import agreed
@@ -160,7 +160,7 @@ def over_batches(run: Run, world: World, function: Callable[[Any, Batch], Any]) 
 def scorer(run: Run, world: World, predict: Forward) -> Callable[[Any, Rows], Scores]:
     """A compiled function (params, rows) -> scores of all batches, [members, batches, ...], NumPy's arrays."""
     score = over_batches(run, world, functools.partial(score_batch, predict))
-    return lambda params, rows: fetch(score(params, rows))
+    return lambda params, rows: to_host(score(params, rows))
 
 
 def over_all_batches(scores: Scores) -> dict[str, Array]:
@@ -170,7 +170,7 @@ def over_all_batches(scores: Scores) -> dict[str, Array]:
 
 def keep_networks(run: Run, config: Flags, models: dict[str, Model]) -> None:
     """Write networks [members, ...] to the run's folder: NAME.safetensors of the first seed, or of each a file."""
-    models = {name: (model, fetch(model.params)) for name, model in models.items()}
+    models = {name: (model, to_host(model.params)) for name, model in models.items()}
 
     def write():
         (run.folder / NETWORKS).mkdir(exist_ok=True)
@@ -180,7 +180,7 @@ def keep_networks(run: Run, config: Flags, models: dict[str, Model]) -> None:
                 file = f"{name}.seed{config.seed + member}" if member else name
                 save_network(run.folder / NETWORKS / f"{file}.safetensors", dataclasses.replace(model, params=own))
 
-    from_first(write)
+    from_primary(write)
 
 
 def evaluate_nets(
@@ -194,7 +194,7 @@ def evaluate_nets(
       predicted for current slots, [members, N].
     """
     scorers = {predict: scorer(run, world, predict) for predict in {net.predict for net in nets.values()}}
-    test, drive = fetch(world.split.test), np.asarray(world.windows.drive)
+    test, drive = to_host(world.split.test), np.asarray(world.windows.drive)
     numbers = np.unique(drive[test.index[test.mask]])
     methods, beams, counts = {}, {}, {}
     for name, net in nets.items():

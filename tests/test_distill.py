@@ -9,7 +9,7 @@ from scipy.special import log_softmax, softmax
 import beamkd.distill
 from beamkd.base import InputError, Output, Rows
 from beamkd.data.windows import lidar_batch, lidar_input, select
-from beamkd.distill import answers, answers_in_hindsight, distill, distillation_task, held_out
+from beamkd.distill import distill, distillation_task, held_out, hindsight_logits, teacher_logits
 from beamkd.losses import kl, mse
 from beamkd.models import GruTeacher, network
 from beamkd.training import FitConfig, all_rows, fit, supervised_task
@@ -54,7 +54,7 @@ def teacher():
 @pytest.mark.parametrize("batch_size", [7, 60, 512])
 def test_answers_are_the_teachers_logits_on_every_row(examples, teacher, monkeypatch, batch_size):
     monkeypatch.setattr(beamkd.distill, "EVALUATION_BATCH", batch_size)
-    found = jax.jit(lambda params: answers(teacher[0], params, examples, COUNT, select))(teacher[1])
+    found = jax.jit(lambda params: teacher_logits(teacher[0], params, examples, COUNT, select))(teacher[1])
     assert found.shape == (COUNT, FRAMES + FUTURE, BEAMS)
     np.testing.assert_allclose(found, teacher[0](teacher[1], examples).logits, rtol=1e-5, atol=1e-6)
 
@@ -73,12 +73,12 @@ def test_in_hindsight_a_slot_ahead_is_the_mean_of_all_windows_that_predict_it():
     @jax.jit
     def ask(frames):
         batch = lidar_batch(frames, FUTURE)
-        return answers_in_hindsight(recurrent, params, batch, len(frames), select, FRAMES, frames.shape[1] - FRAMES)
+        return hindsight_logits(recurrent, params, batch, len(frames), select, FRAMES, frames.shape[1] - FRAMES)
 
     now, later = (frames[:, first : first + FRAMES] for first in (0, 1))
     expected = np.stack([now[:, 0], 2 * now.sum(1), (3 * now.sum(1) + 2 * later.sum(1)) / 2], axis=1) @ params
     np.testing.assert_allclose(ask(frames), expected, rtol=1e-5, atol=1e-6)
-    plain = jax.jit(lambda frames: answers(recurrent, params, lidar_batch(frames, FUTURE), 7, select))
+    plain = jax.jit(lambda frames: teacher_logits(recurrent, params, lidar_batch(frames, FUTURE), 7, select))
     np.testing.assert_array_equal(ask(now), plain(now))
 
 
@@ -119,7 +119,7 @@ def trainer(task):
 
 
 def test_at_alpha_one_no_label_is_looked_at(examples, teacher):
-    targets = answers(*teacher, examples, COUNT, select)
+    targets = teacher_logits(*teacher, examples, COUNT, select)
     train = trainer(distillation_task(linear, select, CONFIG))
     garbage = examples.replace(labels=jnp.full_like(examples.labels, 10**6))
     one, other = (train((batch, targets)) for batch in (examples, garbage))
@@ -128,7 +128,7 @@ def test_at_alpha_one_no_label_is_looked_at(examples, teacher):
 
 
 def test_at_alpha_zero_the_teacher_has_no_say_and_training_is_supervised(examples, teacher):
-    targets = answers(*teacher, examples, COUNT, select)
+    targets = teacher_logits(*teacher, examples, COUNT, select)
     train = trainer(distillation_task(linear, select, CONFIG, alpha=0.0))
     one, other = (train((examples, scale * targets)) for scale in (1, -7))
     np.testing.assert_array_equal(one.best, other.best)
@@ -150,7 +150,7 @@ def test_a_student_comes_much_closer_to_its_teacher_on_examples_held_out(example
 
     state, (before, after) = run(jax.random.key(0))
     assert after < 0.4 * before
-    np.testing.assert_allclose(state.score, after, rtol=1e-4)  # chosen on just these, and on the teacher alone
+    np.testing.assert_allclose(state.best_loss, after, rtol=1e-4)  # chosen on just these, and on the teacher alone
     assert state.history["loss"][0] > state.history["loss"][int(state.epoch) - 1]
 
 

@@ -5,7 +5,7 @@ from beamkd.training.batches import all_rows
 from beamkd.training.devices import fast_options, map_members, spread_batch
 from beamkd.training.evaluate import Scores, evaluate, flops, mean_scores, measure, score_batch, sums_by_drive
 from beamkd.training.fit import FitConfig, FitState, Task, advance, fit, start, stopped
-from beamkd.training.hosts import fetch, from_first, is_first, joined
+from beamkd.training.hosts import distributed, from_primary, is_primary, to_host
 from beamkd.training.metrics import dba, power_loss_db, power_ratio, top_k
 from beamkd.training.stream import Stream, epoch_of_stream, map_batches, start_stream
 from beamkd.training.supervised import mean_over_labels, supervised_task
@@ -22,18 +22,18 @@ __all__ = [
     "all_rows",
     "checkpoints",
     "dba",
+    "distributed",
     "epoch_of_stream",
     "evaluate",
     "fast_options",
-    "fetch",
     "fit",
     "flops",
-    "from_first",
-    "is_first",
-    "joined",
+    "from_primary",
+    "is_primary",
     "map_batches",
     "map_members",
     "mean_over_labels",
+    "mean_scores",
     "measure",
     "power_loss_db",
     "power_ratio",
@@ -44,6 +44,6 @@ __all__ = [
     "stopped",
     "sums_by_drive",
     "supervised_task",
+    "to_host",
     "top_k",
-    "mean_scores",
 ]

@@ -69,9 +69,9 @@ class FitState:
 
     Attributes:
       params: the weights now.
-      moments: the optimizer's state.
+      opt_state: the optimizer's state.
       best: the weights of the epoch with the least validation loss; without validation, the last ones.
-      score: that loss, float32.
+      best_loss: that loss, float32.
       best_epoch: that epoch, int32, from 1.
       epoch: epochs done, int32.
       history: mean of the loss ('loss'), of its parts by name and the validation loss ('val') in each epoch, [epochs];
@@ -79,9 +79,9 @@ class FitState:
     """
 
     params: Params
-    moments: Any
+    opt_state: Any
     best: Params
-    score: Array
+    best_loss: Array
     best_epoch: Array
     epoch: Array
     history: dict[str, Array]
@@ -97,9 +97,9 @@ def start(task: Task, params: Params, data: Data, train: Rows) -> FitState:
     names = jax.eval_shape(terms, params, data, batch, jax.random.key(0))
     return FitState(
         params=params,
-        moments=_optimizer(task.config).init(params),
+        opt_state=_optimizer(task.config).init(params),
         best=params,
-        score=jnp.float32(jnp.inf),
+        best_loss=jnp.float32(jnp.inf),
         best_epoch=jnp.int32(0),
         epoch=jnp.int32(0),
         history={name: jnp.full(task.config.epochs, jnp.nan, jnp.float32) for name in ["loss", "val", *names]},
@@ -154,14 +154,14 @@ def validation_batches(config: FitConfig, val: Rows) -> Rows:
 
 
 def train_pass(
-    task: Task, params: Params, moments: Any, epoch: Array, data: Data, batches: Rows, keys: Array
+    task: Task, params: Params, opt_state: Any, epoch: Array, data: Data, batches: Rows, keys: Array
 ) -> tuple[Params, Any, dict[str, Array]]:
     """Train on some batches, one after the other: all of an epoch, or a part of it.
 
     Args:
       task: what and how, static.
       params: the weights.
-      moments: the optimizer's state.
+      opt_state: the optimizer's state.
       epoch: epochs done, which gives the learning rate.
       data: whatever `task.take` takes.
       batches: rows, [steps, B]. Batches of padding alone have no effect.
@@ -174,16 +174,16 @@ def train_pass(
     rate = _learning_rate(task.config, epoch)
 
     def step(carry, inputs):
-        params, moments = carry
+        params, opt_state = carry
         rows, step_key = inputs
         batch = task.take(data, rows)
         (loss, parts), gradient = jax.value_and_grad(task.loss, has_aux=True)(params, batch, step_key)
-        direction, moments = optimizer.update(gradient, moments, params)
+        direction, opt_state = optimizer.update(gradient, opt_state, params)
         params = jax.tree.map(lambda weight, update: weight - rate * update, params, direction)
-        return _where(rows.mask.any(), (params, moments), carry), {"loss": loss, **parts}
+        return _where(rows.mask.any(), (params, opt_state), carry), {"loss": loss, **parts}
 
-    (params, moments), terms = jax.lax.scan(step, (params, moments), (batches, keys))
-    return params, moments, terms
+    (params, opt_state), terms = jax.lax.scan(step, (params, opt_state), (batches, keys))
+    return params, opt_state, terms
 
 
 def validation_pass(task: Task, params: Params, data: Data, batches: Rows) -> Array:
@@ -194,7 +194,7 @@ def validation_pass(task: Task, params: Params, data: Data, batches: Rows) -> Ar
 def end_epoch(
     state: FitState,
     params: Params,
-    moments: Any,
+    opt_state: Any,
     terms: dict[str, Array],
     mask: Array,
     val_losses: Array | None = None,
@@ -205,7 +205,7 @@ def end_epoch(
     Args:
       state: before the epoch.
       params: the weights now.
-      moments: the optimizer's state now.
+      opt_state: the optimizer's state now.
       terms: the loss and its parts in each of the epoch's steps, [steps].
       mask: which rows of each batch are no padding, [steps, B].
       val_losses: the validation loss of each batch, [steps']; None without validation.
@@ -214,26 +214,26 @@ def end_epoch(
     terms = {name: _mean(values, mask) for name, values in terms.items()}
     epoch = state.epoch + 1
     if val_losses is None:
-        best, score, best_epoch = params, terms["loss"], epoch
+        best, best_loss, best_epoch = params, terms["loss"], epoch
         terms["val"] = jnp.nan
     else:
         terms["val"] = _mean(val_losses, val_mask)
-        better = terms["val"] < state.score
-        best, score, best_epoch = _where(
-            better, (params, terms["val"], epoch), (state.best, state.score, state.best_epoch)
+        better = terms["val"] < state.best_loss
+        best, best_loss, best_epoch = _where(
+            better, (params, terms["val"], epoch), (state.best, state.best_loss, state.best_epoch)
         )
     history = {name: state.history[name].at[state.epoch].set(value) for name, value in terms.items()}
-    return FitState(params, moments, best, score, best_epoch, epoch, history)
+    return FitState(params, opt_state, best, best_loss, best_epoch, epoch, history)
 
 
 def _epoch(task: Task, state: FitState, key: Array, data: Data, train: Rows, val: Rows | None) -> FitState:
     batches, keys = epoch_batches(task.config, key, state.epoch, train)
-    params, moments, terms = train_pass(task, state.params, state.moments, state.epoch, data, batches, keys)
+    params, opt_state, terms = train_pass(task, state.params, state.opt_state, state.epoch, data, batches, keys)
     if val is None:
-        return end_epoch(state, params, moments, terms, batches.mask)
+        return end_epoch(state, params, opt_state, terms, batches.mask)
     held_out = validation_batches(task.config, val)
     losses = validation_pass(task, params, data, held_out)
-    return end_epoch(state, params, moments, terms, batches.mask, losses, held_out.mask)
+    return end_epoch(state, params, opt_state, terms, batches.mask, losses, held_out.mask)
 
 
 def _optimizer(config: FitConfig) -> optax.GradientTransformation:

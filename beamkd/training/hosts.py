@@ -1,8 +1,8 @@
 """Several processes, on one host or many, that run one experiment together.
 
 All run the same program on the same inputs. Arrays that `map_members` returns are spread over the devices of all; what
-Python reads goes through `fetch`. What must happen once goes through `from_first`; what every process does for itself
-and only some may be able to (reading files), through `agreed`.
+Python reads goes through `to_host`. What must happen once goes through `from_primary`; what every process does for
+itself and only some may be able to (reading files), through `agreed`.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ Result = TypeVar("Result")
 
 
 @contextlib.contextmanager
-def joined(name: str, coordinator: str | None, processes: int | None, process: int | None) -> Iterator[None]:
+def distributed(name: str, coordinator: str | None, processes: int | None, process: int | None) -> Iterator[None]:
     """Run what is within as one of several processes; if another one is lost, this one stops with one line.
 
     Must be entered before any other use of JAX's devices.
@@ -78,12 +78,12 @@ def joined(name: str, coordinator: str | None, processes: int | None, process: i
         _leave(traceback.format_exc())
 
 
-def is_first() -> bool:
-    """Whether this process is the one that writes."""
+def is_primary() -> bool:
+    """Whether this process is the primary one, number 0, which alone writes."""
     return jax.process_index() == 0
 
 
-def fetch(tree: Any) -> Any:
+def to_host(tree: Any) -> Any:
     """Arrays as NumPy's, whole, in every process; all of them must call it. Other leaves stay as they are."""
 
     def whole(leaf):
@@ -94,15 +94,15 @@ def fetch(tree: Any) -> Any:
     return jax.tree.map(whole, tree)
 
 
-def from_first(make: Callable[[], Result]) -> Result:
-    """Call `make` in the first process only; its result, or its `InputError`, is that of every process.
+def from_primary(make: Callable[[], Result]) -> Result:
+    """Call `make` in the primary process only; its result, or its `InputError`, is that of every process.
 
     What `make` returns is pickled. All processes must call this; none goes on before `make` has ended.
     """
     if jax.process_count() == 1:
         return make()
     outcome = None
-    if is_first():
+    if is_primary():
         try:
             outcome = make(), None
         except InputError as error:
@@ -133,7 +133,7 @@ def agreed(make: Callable[[], Result]) -> Result:
 
 
 def _broadcast(message: bytes) -> bytes:
-    """The first process's message."""
+    """The primary process's message."""
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(message))))
     padded = np.frombuffer(message.ljust(size, b"\0")[:size], np.uint8)
     return multihost_utils.broadcast_one_to_all(padded).tobytes()

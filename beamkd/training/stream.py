@@ -30,7 +30,7 @@ from beamkd.training.fit import (
     validation_batches,
     validation_pass,
 )
-from beamkd.training.hosts import fetch
+from beamkd.training.hosts import to_host
 
 SUPERBATCH = 8192
 """Examples, of all members together, that are read at once: about 65 MB of LiDAR windows."""
@@ -78,8 +78,8 @@ def epoch_of_stream(task: Task, stream: Stream, over_members: Callable = map_mem
       `beamkd.training.advance`.
     """
 
-    def train_some(params, moments, epoch, context, examples, mask, keys):
-        return train_pass(task, params, moments, epoch, stream.prepare(context, examples), _rows(mask), keys)
+    def train_some(params, opt_state, epoch, context, examples, mask, keys):
+        return train_pass(task, params, opt_state, epoch, stream.prepare(context, examples), _rows(mask), keys)
 
     def validate_some(params, context, examples, mask):
         return validation_pass(task, params, stream.prepare(context, examples), _rows(mask))
@@ -95,12 +95,12 @@ def epoch_of_stream(task: Task, stream: Stream, over_members: Callable = map_mem
 
     def epoch(state: FitState, keys: Array, train: Rows, val: Rows | None) -> FitState:
         batches, step_keys = shuffle(keys, state.epoch, train)
-        params, moments, terms = state.params, state.moments, []
+        params, opt_state, terms = state.params, state.opt_state, []
         for examples, mask, steps in _superbatches(stream, batches):
-            passed = train_some(params, moments, state.epoch, stream.context, examples, mask, step_keys[:, steps])
-            params, moments, some = jax.block_until_ready(passed)  # passes must not queue up, each with its examples
+            passed = train_some(params, opt_state, state.epoch, stream.context, examples, mask, step_keys[:, steps])
+            params, opt_state, some = jax.block_until_ready(passed)  # passes must not queue up, each with its examples
             terms.append(some)
-        ended = (params, moments, _join(terms, batches), batches.mask)
+        ended = (params, opt_state, _join(terms, batches), batches.mask)
         if val is not None:
             batches = jax.vmap(functools.partial(validation_batches, task.config))(val)
             ended += (_over(validate_some, params, stream, batches), batches.mask)
@@ -164,7 +164,7 @@ def _superbatches(stream: Stream, batches: Rows) -> Iterator[tuple[Any, np.ndarr
       The examples [members, steps · B, ...] of some steps, on the device, their mask [members, steps, B] and the number
       of each step. The last steps are padded, so that one compilation serves all.
     """
-    batches = fetch(batches)
+    batches = to_host(batches)
     members, count, size = batches.index.shape
     pieces = -(-count // max(SUPERBATCH // (members * size), 1))
     steps = np.arange(pieces * -(-count // pieces)).reshape(pieces, -1)

@@ -15,7 +15,7 @@ from beamkd.base import InputError, Rows
 from beamkd.training import checkpoints
 from beamkd.training.devices import map_members
 from beamkd.training.fit import Data, FitState, Params, Task, advance, start, stopped
-from beamkd.training.hosts import fetch, from_first
+from beamkd.training.hosts import from_primary, to_host
 from beamkd.training.stream import Stream, epoch_of_stream, start_stream
 
 CHUNKS = 20
@@ -78,15 +78,15 @@ class Trainer:
             state, step = self._streamed(task, keys, params, data, train, val)
         else:
             state, step = self._resident(task, keys, params, data, train, val, axes)
-        state, digest = fetch(state), _digest([self.origin, name], (train, val))
+        state, digest = to_host(state), _digest([self.origin, name], (train, val))
         if self.folder and self.resume:
-            state = from_first(lambda: fetch(checkpoints.restore(self.folder, name, state, digest) or state))
+            state = from_primary(lambda: to_host(checkpoints.restore(self.folder, name, state, digest) or state))
         self.progress(name, state)
         while not stopped(task.config, state).all():
-            state = fetch(step(state))
+            state = to_host(step(state))
             _check_finite(name, state)
             if self.folder:
-                from_first(functools.partial(checkpoints.save, self.folder, name, state, digest))
+                from_primary(functools.partial(checkpoints.save, self.folder, name, state, digest))
             self.progress(name, state)
         return state
 

@@ -175,7 +175,7 @@ def test_training_stops_when_patience_runs_out_and_keeps_the_best_weights(walked
     assert (state.best_epoch, state.epoch) == (best, last)
     np.testing.assert_allclose(state.best, 0.1 * best, atol=1e-5)
     np.testing.assert_allclose(state.params, 0.1 * last, atol=1e-5)
-    assert state.score == (losses[best] if best else np.inf)
+    assert state.best_loss == (losses[best] if best else np.inf)
     np.testing.assert_array_equal(state.history["val"], np.float32(losses[1 : last + 1] + [np.nan] * (12 - last)))
     np.testing.assert_allclose(state.history["loss"][:last], -0.1 * np.arange(last), atol=1e-5)
     assert np.isnan(state.history["loss"][last:]).all()
@@ -206,7 +206,7 @@ def test_without_validation_the_last_weights_are_the_best():
     assert (state.best_epoch, state.epoch) == (12, 12)
     equal(state.best, state.params)
     assert np.isnan(state.history["val"]).all()
-    np.testing.assert_allclose(state.score, state.history["loss"][-1])
+    np.testing.assert_allclose(state.best_loss, state.history["loss"][-1])
 
 
 def test_validation_is_without_noise_and_over_its_own_rows(data, params):
@@ -259,7 +259,7 @@ def test_the_first_state_has_the_names_of_the_losses_parts(resumable):
     task, _, state = resumable
     assert set(state.history) == {"loss", "val", "largest"}
     assert all(values.shape == (9,) and np.isnan(values).all() for values in state.history.values())
-    assert (state.epoch, state.best_epoch, state.score) == (0, 0, np.inf)
+    assert (state.epoch, state.best_epoch, state.best_loss) == (0, 0, np.inf)
     assert not stopped(task.config, state)
 
 

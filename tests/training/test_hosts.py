@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from beamkd.base import InputError
-from beamkd.training import fetch, from_first, is_first, joined
+from beamkd.training import distributed, from_primary, is_primary, to_host
 from beamkd.training.hosts import agreed
 
 ROOT = Path(__file__).parents[2]
@@ -21,13 +21,13 @@ def test_two_processes_give_the_losses_and_weights_of_one(trained, on_one_device
 
 ENDLESS = """
 import sys, jax, jax.numpy as jnp
-from beamkd.training import fetch, joined, map_members
+from beamkd.training import to_host, distributed, map_members
 
 coordinator, process = sys.argv[1:]
-with joined("endless", coordinator, 2, int(process)):
+with distributed("endless", coordinator, 2, int(process)):
     double = map_members(lambda x: 2 * x, (0,), jax.device_count())
     while True:
-        fetch(double(jnp.ones(2)))
+        to_host(double(jnp.ones(2)))
         print("on", flush=True)
 """
 
@@ -50,7 +50,7 @@ def test_a_process_whose_partner_is_killed_says_so_and_stops(killed, free_addres
 UNEQUAL = """
 import sys, jax
 from beamkd.base import InputError
-from beamkd.training import joined
+from beamkd.training import distributed
 from beamkd.training.hosts import agreed
 
 def load():
@@ -59,7 +59,7 @@ def load():
     return process
 
 coordinator, process, refusing = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-with joined("unequal", coordinator, 2, process):
+with distributed("unequal", coordinator, 2, process):
     refusing, kept = None, refusing
     assert agreed(load) == process  # each has its own
     refusing = kept
@@ -90,10 +90,10 @@ def test_alone_a_process_agrees_with_itself():
 
 
 def test_alone_a_process_is_the_first_and_results_are_its_own():
-    with joined("test", None, None, None):
-        assert is_first()
-        assert from_first(lambda: {"a": 1}) == {"a": 1}
-        assert fetch({"a": "text", "b": None}) == {"a": "text", "b": None}
+    with distributed("test", None, None, None):
+        assert is_primary()
+        assert from_primary(lambda: {"a": 1}) == {"a": 1}
+        assert to_host({"a": "text", "b": None}) == {"a": "text", "b": None}
 
 
 def test_refusal_of_the_first_process_is_passed_on():
@@ -101,7 +101,7 @@ def test_refusal_of_the_first_process_is_passed_on():
         raise InputError("--out: expected nothing")
 
     with pytest.raises(InputError, match="--out: expected nothing"):
-        from_first(refuse)
+        from_primary(refuse)
 
 
 def test_cluster_that_is_not_there_is_refused(monkeypatch):
@@ -112,6 +112,6 @@ def test_cluster_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr("beamkd.training.hosts._say_when_aborted", lambda line: None)
     with (
         pytest.raises(InputError, match="--coordinator: expected the environment of a cluster"),
-        joined("test", "auto", None, None),
+        distributed("test", "auto", None, None),
     ):
         pass

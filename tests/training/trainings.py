@@ -16,7 +16,7 @@ from beamkd.base import Batch, Metadata
 from beamkd.data import lidar_batch, lidar_input, select
 from beamkd.inversion import GeneratorLoss, invert
 from beamkd.models import Generator, GruStudent, network
-from beamkd.training import FitConfig, all_rows, fetch, fit, is_first, joined, map_members, supervised_task
+from beamkd.training import FitConfig, all_rows, distributed, fit, is_primary, map_members, supervised_task, to_host
 
 SEEDS = 2
 ROWS, HELD_OUT = 122, 30
@@ -71,12 +71,12 @@ def generator(batch_size):
 
 def main(out, devices, batch_devices, coordinator=None, processes=None, process=None):
     """Run both trainings."""
-    with joined("trainings", coordinator, processes and int(processes), process and int(process)):
+    with distributed("trainings", coordinator, processes and int(processes), process and int(process)):
         ends = {}
         for name, training in {"student": student(61), "generator": generator(50)}.items():
             function, axes, arguments = training
-            ends[name] = fetch(map_members(function, axes, int(devices), int(batch_devices))(*arguments))
-        if is_first():
+            ends[name] = to_host(map_members(function, axes, int(devices), int(batch_devices))(*arguments))
+        if is_primary():
             with open(out, "wb") as file:
                 pickle.dump(ends, file)
 

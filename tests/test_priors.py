@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from beamkd.controls import FARTHEST, moving_blobs, sparse_noise, uniform_noise
+from beamkd.priors import FARTHEST, moving_blobs, sparse_noise, uniform_noise
 
 
 @pytest.mark.parametrize("make", [uniform_noise, sparse_noise, moving_blobs])
