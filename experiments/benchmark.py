@@ -18,11 +18,11 @@ from typing import Any, ClassVar, Literal
 import jax
 
 from beamkd.base import InputError
-from experiments.benchmark_data import DATA_CASES
-from experiments.benchmark_networks import NETWORK_CASES, TRAINING
-from experiments.flags import main
-from experiments.run import Run, environment
-from experiments.timing import Bench, Point, Row, matmul_rate, memory_rate
+from experiments.benchmarks.data import DATA_CASES
+from experiments.benchmarks.networks import NETWORK_CASES, TRAINING
+from experiments.benchmarks.timing import Bench, Point, Row, matmul_rate, memory_rate
+from experiments.common.flags import main
+from experiments.common.run import Run, environment
 
 CASES = NETWORK_CASES | DATA_CASES
 """All cases by name, in the order of the table."""

@@ -19,21 +19,7 @@ from beamkd.losses import kl
 from beamkd.models import GruStudent
 from beamkd.training import FitConfig, all_rows, is_primary, to_host
 from beamkd.training.hosts import agreed
-from experiments.flags import Flags, main
-from experiments.methods import (
-    TEACHERS,
-    distill_on_sequences,
-    distill_on_windows,
-    generate_sequences,
-    generator_models,
-    load_teacher,
-    summarize_teacher,
-    train_generators,
-    train_on_labels,
-)
-from experiments.recipes import RECIPES, Recipe, smaller
-from experiments.run import Run
-from experiments.world import (
+from experiments.common.dataset import (
     Net,
     World,
     cost,
@@ -45,6 +31,20 @@ from experiments.world import (
     over_all_batches,
     scorer,
 )
+from experiments.common.flags import Flags, main
+from experiments.common.methods import (
+    TEACHERS,
+    distill_on_sequences,
+    distill_on_windows,
+    generate_sequences,
+    generator_models,
+    load_teacher,
+    summarize_teacher,
+    train_generators,
+    train_on_labels,
+)
+from experiments.common.recipes import RECIPES, Recipe, smaller
+from experiments.common.run import Run
 
 SHOWN = 4
 """Sequences in the figure."""

@@ -30,7 +30,7 @@ from beamkd.sim import (
     simulate,
     simulate_drive,
 )
-from experiments.flags import main
+from experiments.common.flags import main
 
 MEASURED = {
     "frames a drive, 5 %": 42,

@@ -6,17 +6,17 @@ chooses its epoch, its size, and the settings of KD. 'teacher': both recipes fro
 """
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any
 
-from beamkd.base import InputError
 from beamkd.claims import METRICS, Claim, difference, judge_all
-from beamkd.training import FitConfig, is_primary
-from experiments.flags import Flags, main
-from experiments.methods import GENERATORS
-from experiments.recipes import BEAMKD, PAPER, Recipe, smaller
-from experiments.run import Run
-from experiments.study_grids import GRIDS, Lesson, Table, teacher_row
-from experiments.world import Net, cost, cost_of, describe, evaluate_nets, keep_networks, open_world
+from beamkd.training import is_primary
+from experiments.common.dataset import Net, cost, cost_of, describe, evaluate_nets, keep_networks, open_world
+from experiments.common.flags import main
+from experiments.common.methods import GENERATORS
+from experiments.common.recipes import smaller
+from experiments.common.run import Run
+from experiments.common.study_flags import Study
+from experiments.common.study_grids import GRIDS, Lesson, Table, teacher_row
 
 EQUAL = 0.01
 """What is still called equal: a point."""
@@ -56,33 +56,6 @@ CLAIMS = [
     Claim("cost", "Choosing by real windows is better, our recipe.", "beamkd_real_selection", "dfkd_beamkd"),
 ]
 """Of the paper, a to e; of our recipe; and what data-freeness costs."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Study(Flags):
-    """Flags of the study."""
-
-    grid: Literal["main", "generator", "student", "teacher", "all"] = "main"
-    """Which methods to compare."""
-    seeds: int = 20
-    """How many seeds: each draws weights, batches and noise, and with `--split random` which drives are for what."""
-    quick: bool = False
-    """A small run, for trying: half a minute, somewhat over one the first time, when it is mostly compiled."""
-    paper: Recipe = PAPER
-    """The published recipe."""
-    beamkd: Recipe = BEAMKD
-    """Ours. The controls train as many sequences in the same way."""
-    teacher_fit: FitConfig = FitConfig(epochs=100, patience=5, clip=0)
-    """Training of the teachers."""
-    scratch_fit: FitConfig = FitConfig(epochs=100, patience=10, clip=0)
-    """Training of the student on the real labels."""
-    kd_fit: FitConfig = FitConfig(epochs=100, patience=10)
-    """Training of the student by distillation on the real windows."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.source == "sim" and self.drives > self.resident:
-            raise InputError(f"--drives: expected at most --resident {self.resident} in a study, found {self.drives}")
 
 
 QUICK = {"seeds": 2, "drives": 16, "teacher_fit": 4, "scratch_fit": 10, "kd_fit": 10}

@@ -8,8 +8,8 @@ from beamkd.data import make_windows, read_deepsense, write_deepsense
 from beamkd.data.deepsense.writer import MARKER
 from beamkd.report.results import data_source
 from beamkd.sim import Building, Street, simulate
-from experiments.flags import Flags
-from experiments.world import describe, open_world
+from experiments.common.dataset import describe, open_world
+from experiments.common.flags import Flags
 
 FOLDER = "a folder in the form of DeepSense 6G Scenario 9"
 OURS = "(written by beamkd: simulated, unless it was given measured drives)"

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments.common.flags import main
 from experiments.datafree import DataFree, defaults
 from experiments.datafree import run as run_experiment
-from experiments.flags import main
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,14 +15,16 @@ from beamkd.base import InputError, Rows
 from beamkd.models import GruStudent, layers
 from beamkd.report.__main__ import main as draw_again
 from beamkd.report.benchmark import console_tables, write
-from experiments import benchmark, benchmark_data, benchmark_networks
+from experiments import benchmark
 from experiments.benchmark import CASES, Benchmark, points, ratios, run
-from experiments.benchmark_networks import step_cost
+from experiments.benchmarks import data as benchmark_data
+from experiments.benchmarks import networks as benchmark_networks
+from experiments.benchmarks.networks import step_cost
+from experiments.benchmarks.timing import Bench, Cost, Point
+from experiments.common.flags import main
+from experiments.common.recipes import RECIPES
 from experiments.datafree import DataFree
 from experiments.datafree import defaults as datafree_defaults
-from experiments.flags import main
-from experiments.recipes import RECIPES
-from experiments.timing import Bench, Cost, Point
 
 ROOT = Path(__file__).parents[2]
 BASELINE = {"torch": "2.0", "threads": 2, "batch": 64, "student_supervised": {"milliseconds_per_step": 6.0}}

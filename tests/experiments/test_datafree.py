@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from beamkd.models import GruStudent, GruTeacher, load_network, load_published
+from experiments.common.dataset import evaluate_nets, keep_networks, open_world
+from experiments.common.folder import MARKER, WRITTEN
+from experiments.common.methods import load_teacher
+from experiments.common.run import Run
 from experiments.datafree import DataFree
-from experiments.folder import MARKER, WRITTEN
-from experiments.methods import load_teacher
-from experiments.run import Run
-from experiments.world import evaluate_nets, keep_networks, open_world
 
 METRICS = {"top1", "top2", "top3", "top5", "dba", "power_ratio"}
 PHASES = ("teacher", "generator", "scratch", "kd", "dfkd")

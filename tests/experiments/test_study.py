@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import study_grids
-from experiments.flags import main
-from experiments.run import Run
+from experiments.common import study_grids
+from experiments.common.dataset import open_world
+from experiments.common.flags import main
+from experiments.common.run import Run
+from experiments.common.study_grids import GRIDS, Lesson
 from experiments.study import CLAIMS, Study, run
-from experiments.study_grids import GRIDS, Lesson
-from experiments.world import open_world
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"sequences": 192, "held-out": 64, "generator-fit.epochs": 4, "dfkd-fit.epochs": 24}

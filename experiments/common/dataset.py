@@ -39,9 +39,9 @@ from beamkd.training import (
 )
 from beamkd.training.evaluate import EVALUATION_BATCH
 from beamkd.training.hosts import agreed
-from experiments.flags import Flags, load_drives
-from experiments.folder import NETWORKS
-from experiments.run import Run
+from experiments.common.flags import Flags, load_drives
+from experiments.common.folder import NETWORKS
+from experiments.common.run import Run
 
 
 @dataclasses.dataclass(frozen=True)

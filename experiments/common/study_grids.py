@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,8 @@ from beamkd.inversion import GeneratorLoss
 from beamkd.losses import kl
 from beamkd.models import GruStudent
 from beamkd.sim import simulate
-from experiments.methods import (
+from experiments.common.dataset import Net, World, cost
+from experiments.common.methods import (
     TEACHERS,
     distill_on_sequences,
     distill_on_windows,
@@ -25,12 +26,9 @@ from experiments.methods import (
     train_generators,
     train_on_labels,
 )
-from experiments.recipes import Recipe
-from experiments.run import Run
-from experiments.world import Net, World, cost
-
-if TYPE_CHECKING:
-    from experiments.study import Study
+from experiments.common.recipes import Recipe
+from experiments.common.run import Run
+from experiments.common.study_flags import Study
 
 STREET_DRIVES = 600
 """Drives of the control 'street'; twice as many, and so on, if these have fewer windows than a student trains on."""
@@ -102,7 +100,7 @@ class Lesson:
 
     run: Run
     world: World
-    config: "Study"
+    config: Study
     kind: str = "cnn_gru"
     prefix: str = ""
 

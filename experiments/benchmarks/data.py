@@ -30,8 +30,8 @@ from beamkd.sim import (
 )
 from beamkd.sim.simulate import CHUNK
 from experiments import datafree
-from experiments.flags import SIMULATED_DRIVES
-from experiments.timing import Bench, Point, Row, compile_program, repeated, sample
+from experiments.benchmarks.timing import Bench, Point, Row, compile_program, repeated, sample
+from experiments.common.flags import SIMULATED_DRIVES
 
 STREET = Street(others=3, buildings=(Building(18.0), Building(-6.0)))
 """Four boxes, the served car among them, and two walls: 15 paths."""

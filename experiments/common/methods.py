@@ -16,10 +16,10 @@ from beamkd.inversion import generate, inversion_task, layer_moments, merge_mome
 from beamkd.losses import Loss, kl
 from beamkd.models import CnnGruTeacher, Generator, GruTeacher, SceneGenerator, load_network, load_published, network
 from beamkd.training import FitConfig, Stream, all_rows, supervised_task, to_host
-from experiments.folder import NETWORKS
-from experiments.recipes import Recipe
-from experiments.run import Run
-from experiments.world import Net, World, init_weights, over_batches
+from experiments.common.dataset import Net, World, init_weights, over_batches
+from experiments.common.folder import NETWORKS
+from experiments.common.recipes import Recipe
+from experiments.common.run import Run
 
 TEACHERS = {"cnn_gru": CnnGruTeacher, "gru": GruTeacher}
 GENERATORS = {"dense": Generator, "scene": SceneGenerator}

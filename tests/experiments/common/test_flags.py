@@ -6,10 +6,10 @@ import jax
 import pytest
 
 from beamkd.inversion import GeneratorLoss
+from experiments.common.flags import main
+from experiments.common.recipes import RECIPES, Recipe
+from experiments.common.run import environment
 from experiments.datafree import DataFree, defaults, run
-from experiments.flags import main
-from experiments.recipes import RECIPES, Recipe
-from experiments.run import environment
 
 BAD = {
     "seeds": ["--seeds", "0"],

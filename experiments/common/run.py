@@ -31,8 +31,8 @@ from beamkd.training import (
 )
 from beamkd.training.hosts import agreed
 from beamkd.training.trainer import epochs_done
-from experiments.flags import Flags
-from experiments.folder import (
+from experiments.common.flags import Flags
+from experiments.common.folder import (
     CHECKPOINTS,
     DRIVES,
     RESULTS,

@@ -21,7 +21,7 @@ from beamkd.inversion import inversion_task
 from beamkd.models import CnnGruTeacher, Generator, GruStudent, GruTeacher, network
 from beamkd.training import FitConfig, Task, advance, all_rows, evaluate, map_members, start, supervised_task
 from beamkd.training.evaluate import EVALUATION_BATCH
-from experiments.timing import (
+from experiments.benchmarks.timing import (
     MOST_ROUNDS,
     Bench,
     Cost,

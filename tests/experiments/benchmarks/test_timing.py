@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import timing
-from experiments.timing import Bench, Cost, Point, compile_program, cost_of, sample
+from experiments.benchmarks import timing
+from experiments.benchmarks.timing import Bench, Cost, Point, compile_program, cost_of, sample
 
 
 @pytest.fixture

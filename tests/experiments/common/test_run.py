@@ -17,13 +17,13 @@ import pytest
 
 from beamkd.base import InputError
 from beamkd.training import FitConfig, Task, all_rows
-from experiments import folder as folders
-from experiments import run as module
+from experiments.common import folder as folders
+from experiments.common import run as module
+from experiments.common.folder import MARKER, WRITTEN
+from experiments.common.run import Run, environment
 from experiments.datafree import DataFree
-from experiments.folder import MARKER, WRITTEN
-from experiments.run import Run, environment
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 EPOCHS = 4
 
 
@@ -56,7 +56,7 @@ def contents(folder):
 HOLD = """
 import sys
 from pathlib import Path
-from experiments.folder import open_folder
+from experiments.common.folder import open_folder
 
 open_folder(Path(sys.argv[1]), {"of": "another"}, False)
 print("held", flush=True)

@@ -1,0 +1,36 @@
+"""Flags of the study."""
+
+import dataclasses
+from typing import Literal
+
+from beamkd.base import InputError
+from beamkd.training import FitConfig
+from experiments.common.flags import Flags
+from experiments.common.recipes import BEAMKD, PAPER, Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Study(Flags):
+    """Flags of the study."""
+
+    grid: Literal["main", "generator", "student", "teacher", "all"] = "main"
+    """Which methods to compare."""
+    seeds: int = 20
+    """How many seeds: each draws weights, batches and noise, and with `--split random` which drives are for what."""
+    quick: bool = False
+    """A small run, for trying: half a minute, somewhat over one the first time, when it is mostly compiled."""
+    paper: Recipe = PAPER
+    """The published recipe."""
+    beamkd: Recipe = BEAMKD
+    """Ours. The controls train as many sequences in the same way."""
+    teacher_fit: FitConfig = FitConfig(epochs=100, patience=5, clip=0)
+    """Training of the teachers."""
+    scratch_fit: FitConfig = FitConfig(epochs=100, patience=10, clip=0)
+    """Training of the student on the real labels."""
+    kd_fit: FitConfig = FitConfig(epochs=100, patience=10)
+    """Training of the student by distillation on the real windows."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.source == "sim" and self.drives > self.resident:
+            raise InputError(f"--drives: expected at most --resident {self.resident} in a study, found {self.drives}")
