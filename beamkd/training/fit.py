@@ -6,14 +6,14 @@ the loop goes on until all members have stopped, and those that have keep their 
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
 
-from beamkd.base import Array, InputError, Rows
+from beamkd.base import Array, InputError, Rows, expect_at_least
 from beamkd.training.batches import in_batches, shuffled
 
 Params = Any
@@ -24,7 +24,7 @@ StepLoss = Callable[[Params, Any, Array | None], tuple[Array, dict[str, Array]]]
 
 @dataclasses.dataclass(frozen=True)
 class FitConfig:
-    """How to train: Adam with L2 in the gradient (not decoupled), cosine over the epochs, early stopping."""
+    """How to train: optimizer, learning rate over the epochs, early stopping."""
 
     epochs: int = 100
     """At most this many."""
@@ -35,14 +35,30 @@ class FitConfig:
     final_learning_rate: float = 1e-6
     """Reached by the cosine after `epochs`."""
     l2: float = 1e-4
-    """Times the weights, added to the gradient."""
+    """Times the weights, added to the gradient; with adamw to the step, times the learning rate."""
     clip: float = 1.0
     """Greatest global norm of the gradient; 0: no limit."""
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    """Adam (Kingma and Ba, 2015), the same with decoupled weight decay (Loshchilov and Hutter, 2019), or SGD."""
+    momentum: float = 0.9
+    """Of SGD."""
+    schedule: Literal["cosine", "steps", "constant"] = "cosine"
+    """Of the learning rate over the epochs."""
+    milestones: tuple[int, ...] = ()
+    """Epochs after which 'steps' multiplies the learning rate by `decay`."""
+    decay: float = 0.1
 
     def __post_init__(self):
-        for name, least in {"epochs": 1, "batch_size": 1, "patience": 0, "l2": 0, "clip": 0}.items():
-            if not least <= getattr(self, name) < float("inf"):
-                raise InputError(f"{name}: expected {least} or more, found {getattr(self, name)}")
+        expect_at_least(self, epochs=1, batch_size=1, patience=0, l2=0, clip=0, momentum=0, decay=0)
+        for name, known in {"optimizer": ("adam", "adamw", "sgd"), "schedule": ("cosine", "steps", "constant")}.items():
+            if getattr(self, name) not in known:
+                raise InputError(f"{name}: expected one of {', '.join(known)}, found {getattr(self, name)}")
+        if not isinstance(self.milestones, tuple) or min(self.milestones, default=1) < 1:
+            raise InputError(f"milestones: expected a tuple of epochs, 1 or more, found {self.milestones}")
+        if bool(self.milestones) != (self.schedule == "steps"):
+            raise InputError(f"milestones: expected some with the schedule 'steps' only, found {self.milestones}")
+        if self.momentum >= 1:
+            raise InputError(f"momentum: expected less than 1, found {self.momentum}")
         if not float("inf") > self.learning_rate >= self.final_learning_rate >= 0 or self.learning_rate == 0:
             found = f"{self.learning_rate} and {self.final_learning_rate}"
             raise InputError(f"learning_rate: expected more than 0 and no less than final_learning_rate, found {found}")
@@ -237,14 +253,23 @@ def _epoch(task: Task, state: FitState, key: Array, data: Data, train: Rows, val
 
 
 def _optimizer(config: FitConfig) -> optax.GradientTransformation:
-    """Adam without its learning rate: this follows the epochs, and is applied with the step."""
+    """The optimizer without its learning rate: this follows the epochs, and is applied with the step."""
     clip = optax.clip_by_global_norm(config.clip) if config.clip else optax.identity()
-    return optax.chain(clip, optax.add_decayed_weights(config.l2), optax.scale_by_adam())
+    decay = optax.add_decayed_weights(config.l2)
+    if config.optimizer == "adamw":
+        return optax.chain(clip, optax.scale_by_adam(), decay)
+    return optax.chain(
+        clip, decay, optax.scale_by_adam() if config.optimizer == "adam" else optax.trace(config.momentum)
+    )
 
 
 def _learning_rate(config: FitConfig, epoch: Array) -> Array:
-    floor = config.final_learning_rate / config.learning_rate
-    return optax.cosine_decay_schedule(config.learning_rate, config.epochs, floor)(epoch)
+    rate = config.learning_rate
+    if config.schedule == "constant":
+        return jnp.float32(rate)
+    if config.schedule == "steps":
+        return optax.piecewise_constant_schedule(rate, dict.fromkeys(config.milestones, config.decay))(epoch)
+    return optax.cosine_decay_schedule(rate, config.epochs, config.final_learning_rate / rate)(epoch)
 
 
 def _mean(values: Array, mask: Array) -> Array:

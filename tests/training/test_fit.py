@@ -48,11 +48,11 @@ def close(found, expected, rtol=1e-5):
 
 
 def reference(params, data, config):
-    """Adam with L2 in the clipped gradient and a cosine over the epochs, all rows in each step; losses and weights."""
+    """The optimizers and schedules from their papers, all rows in each step; losses and weights."""
     inputs, targets = (np.asarray(array, np.float64) for array in data)
     inputs = np.column_stack([inputs, np.ones(len(inputs))])
     weights = np.append(np.asarray(params["kernel"], np.float64), params["bias"])
-    first = second = np.zeros(D + 1)
+    momentum = first = second = np.zeros(D + 1)
     losses = []
     for epoch in range(config.epochs):
         error = inputs @ weights - targets
@@ -61,12 +61,20 @@ def reference(params, data, config):
         norm = np.sqrt((gradient**2).sum())
         if config.clip and norm > config.clip:
             gradient = gradient / norm * config.clip
-        gradient = gradient + config.l2 * weights
+        gradient = gradient + config.l2 * weights * (config.optimizer != "adamw")
+        momentum = config.momentum * momentum + gradient
         first = 0.9 * first + 0.1 * gradient
         second = 0.999 * second + 0.001 * gradient**2
         step = first / (1 - 0.9 ** (epoch + 1)) / (np.sqrt(second / (1 - 0.999 ** (epoch + 1))) + 1e-8)
+        if config.optimizer == "adamw":
+            step = step + config.l2 * weights
         high, low = config.learning_rate, config.final_learning_rate
-        weights = weights - (low + (high - low) * (1 + np.cos(np.pi * epoch / config.epochs)) / 2) * step
+        rate = {
+            "cosine": low + (high - low) * (1 + np.cos(np.pi * epoch / config.epochs)) / 2,
+            "steps": high * config.decay ** sum(epoch >= milestone for milestone in config.milestones),
+            "constant": high,
+        }[config.schedule]
+        weights = weights - rate * (momentum if config.optimizer == "sgd" else step)
     return losses, weights
 
 
@@ -76,10 +84,13 @@ def reference(params, data, config):
         FitConfig(epochs=1, learning_rate=0.1),
         FitConfig(epochs=25, learning_rate=0.3, final_learning_rate=0.01, l2=0.0, clip=0.0),
         FitConfig(epochs=25, learning_rate=0.3, final_learning_rate=0.01, l2=0.5, clip=4.0),
+        FitConfig(epochs=25, learning_rate=0.3, final_learning_rate=0.01, l2=0.5, clip=4.0, optimizer="adamw"),
+        FitConfig(epochs=25, learning_rate=0.02, l2=0.1, clip=4.0, optimizer="sgd", momentum=0.8, schedule="constant"),
+        FitConfig(epochs=9, learning_rate=0.3, l2=0.0, schedule="steps", milestones=(2, 5), decay=0.5),
     ],
-    ids=["one step", "plain", "with L2 and clipping"],
+    ids=["one step", "plain", "with L2 and clipping", "AdamW", "SGD at a constant rate", "steps"],
 )
-def test_training_is_adam_with_clipping_l2_and_cosine(data, params, config):
+def test_training_is_the_optimizer_with_clipping_l2_and_schedule(data, params, config):
     state = run(Task(noiseless, take, config), jax.random.key(0), params, data, all_rows(N))
     losses, weights = reference(params, data, config)
     np.testing.assert_allclose(np.append(state.params["kernel"], state.params["bias"]), weights, rtol=2e-4, atol=1e-5)
@@ -280,12 +291,24 @@ def test_the_first_state_has_the_names_of_the_losses_parts(resumable):
         ("learning_rate", 1e-7),
         ("final_learning_rate", -1e-9),
         ("final_learning_rate", 1.0),
+        ("optimizer", "adagrad"),
+        ("schedule", "linear"),
+        ("momentum", 1.0),
+        ("momentum", float("nan")),
+        ("decay", -0.1),
+        ("milestones", (3,)),
     ],
 )
 def test_a_config_that_cannot_train_is_an_error_that_names_the_field(field, value):
     with pytest.raises(InputError, match="learning_rate" if "rate" in field else field) as caught:
         FitConfig(**{field: value})
     assert str(value) in str(caught.value)
+
+
+@pytest.mark.parametrize("milestones", [(), (0,), [3]])
+def test_steps_need_a_tuple_of_epochs(milestones):
+    with pytest.raises(InputError, match="milestones"):
+        FitConfig(schedule="steps", milestones=milestones)
 
 
 def test_the_least_values_are_allowed():
