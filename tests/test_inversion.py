@@ -151,7 +151,7 @@ def still(params):
 def test_only_the_generators_weights_are_trained_and_not_the_teachers(still):
     like = jax.eval_shape(GENERATOR.init, jax.random.key(0), jnp.zeros((1, 4)))
     assert jax.tree.map(jnp.shape, still.params) == jax.tree.map(jnp.shape, like)
-    assert jax.tree.map(jnp.shape, still.moments[2].mu) == jax.tree.map(jnp.shape, like)
+    assert jax.tree.map(jnp.shape, still.opt_state[2].mu) == jax.tree.map(jnp.shape, like)
 
 
 def test_every_step_draws_fresh_noise(still):
