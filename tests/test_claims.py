@@ -144,7 +144,7 @@ def test_seeds_that_test_other_drives_share_those_of_all():
 
 
 @pytest.mark.parametrize("mix", ["drives", "both", "measured"])
-@pytest.mark.parametrize(("seeds", "drives"), [(5, 13), (20, 21)])
+@pytest.mark.parametrize(("seeds", "drives"), [(5, 13), (20, 13)])
 def test_interval_holds_the_truth_as_often_as_it_says(seeds, drives, mix):
     assert 0.90 <= coverage(seeds, drives, MIXES[mix], datasets=300) <= 0.985
 

@@ -25,7 +25,12 @@ MODELS = {
 
 
 def built(module, inputs):
-    return Model(module, jax.jit(module.init)(jax.random.key(1), jnp.zeros((1, *inputs))), inputs)
+    """The module with random weights."""
+    rng, example = np.random.default_rng(0), jax.ShapeDtypeStruct((1, *inputs), jnp.float32)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), example)
+    return Model(
+        module, jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype), shapes), inputs
+    )
 
 
 @pytest.fixture(scope="module")
