@@ -5,6 +5,7 @@ J future slots, S = L + J network steps, M beams, D features.
 """
 
 import dataclasses
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,10 +16,10 @@ from flax import struct
 Array = jax.Array
 
 OBSERVED = 8
-"""L: frames that a network sees; the last one is the current slot."""
+"""L of `make_windows`, unless it is told: frames that are seen; the last one is the current slot."""
 
 FUTURE = 3
-"""J: slots ahead of the current one whose beam is predicted too."""
+"""J of `make_windows`, likewise: slots ahead of the current one whose beam is predicted too."""
 
 SCAN_RAYS = 216
 """R: rays of a LiDAR scan of DeepSense 6G."""
@@ -42,6 +43,15 @@ def expect_at_least(config: Any, **least: float) -> None:
     for name, bound in least.items():
         if not bound <= getattr(config, name) < float("inf"):
             raise InputError(f"{name}: expected {bound} or more, found {getattr(config, name)}")
+
+
+def named_keys(keys: Array, name: str) -> Array:
+    """Keys for one purpose, [members] or a single one as `keys`; one purpose more changes no numbers of the others."""
+
+    def fold(key):
+        return jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+    return jax.vmap(fold)(keys) if keys.ndim else fold(keys)
 
 
 @struct.dataclass
@@ -105,6 +115,22 @@ class Rows:
     mask: Array
 
 
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """A dataset on the host.
+
+    Attributes:
+      read: read(rows) -> the examples of some rows, [members, N] of them, as NumPy arrays [members, N, ...]. Another
+        thread calls it.
+      prepare: prepare(context, examples) -> a dataset of these examples. Runs on the device, for one member.
+      context: arrays that stay on the device, for instance a teacher's weights, [members, ...].
+    """
+
+    read: Callable[[Rows], Any]
+    prepare: Callable[[Any, Any], Any] = lambda context, examples: examples
+    context: Any = None
+
+
 @struct.dataclass
 class Batch:
     """Windows with their frames gathered, as networks and losses take them.
@@ -148,17 +174,19 @@ class Model:
 
     Attributes:
       module: the Flax module.
-      params: what its `apply` takes, of one member.
-      inputs: shape of one example that it takes: [L, R] of a network of scans, [noise] of a generator.
+      params: what its `apply` takes, of one member, or of several with axes of members in front.
+      inputs: what it takes, by name, and the shape of one example: {'lidar': (L, R)} of a network of scans,
+        {'noise': (N,)} of a generator. Of several, its `apply` takes a mapping by name.
     """
 
     module: nn.Module
     params: Any
-    inputs: tuple[int, ...]
+    inputs: Mapping[str, tuple[int, ...]]
 
 
-Forward = Callable[[Any, Batch, Array | None], Output]
-"""A network as a function: forward(params, batch, key) -> Output. The key is dropout's; None: no dropout."""
+Forward = Callable[..., Output]
+"""A network as a function: forward(params, batch, key, axis_name=None) -> Output. The key is dropout's; None: no
+dropout. `axis_name` is given only where devices along that axis share a batch, of which each then has a share."""
 
 
 @struct.dataclass

@@ -1,20 +1,36 @@
-"""A student from a teacher: on real windows with their labels, or on generated ones without any."""
+"""A student from a teacher: on real windows with their labels, or on generated ones without any.
 
-from collections.abc import Callable
+What takes keys, weights and arrays of one member comes first. Below it, what trains many at once, with checkpoints.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from beamkd.base import Array, Batch, Forward, InputError, Rows
+from beamkd.base import Array, Batch, Forward, InputError, Model, Rows, Stream
+from beamkd.data import Dataset, forward_of, select
 from beamkd.losses import Loss, combine, cross_entropy, kl, masked_mean
-from beamkd.training.batches import all_rows, in_batches
-from beamkd.training.evaluate import EVALUATION_BATCH
-from beamkd.training.fit import FitConfig, FitState, Task, fit
-from beamkd.training.supervised import mean_over_labels
+from beamkd.training import FitConfig, FitState, Task, Trainer, all_rows, fit, mean_over_labels, over_batches
+from beamkd.training.batches import evaluation_batches
+
+Terms = Mapping[str, tuple[float, Loss]]
+"""Losses by name with their weights, as `beamkd.losses.combine` takes them."""
 
 
-def teacher_logits(teacher: Forward, params: Any, data: Any, count: int, take: Callable[[Any, Rows], Batch]) -> Array:
-    """The teacher's logits on all rows of a dataset.
+def teacher_answers(
+    teacher: Forward,
+    params: Any,
+    data: Any,
+    count: int,
+    take: Callable[[Any, Rows], Batch],
+    features: bool = False,
+    axis_name: str | None = None,
+) -> dict[str, Array]:
+    """What the teacher says of all rows of a dataset.
 
     Inputs and teacher never change during distillation, so this runs once, ahead of it.
 
@@ -24,17 +40,36 @@ def teacher_logits(teacher: Forward, params: Any, data: Any, count: int, take: C
       data: what `take` takes, of `count` rows.
       count: N.
       take: take(data, rows) -> batch.
+      features: whether to keep its features, too.
+      axis_name: the axis of devices that share the work; the same bits as on one.
 
     Returns:
-      [N, S, M].
+      'teacher_logits' [N, S, M], and with `features` 'teacher_features' [N, D].
     """
-    batches = in_batches(all_rows(count), EVALUATION_BATCH)
-    logits = jax.lax.map(lambda rows: teacher(params, take(data, rows), None).logits, batches)
-    return logits.reshape(-1, *logits.shape[2:])[:count]
+    rows = all_rows(count)
+
+    def ask(rows):
+        output = teacher(params, take(data, rows), None)
+        return {"teacher_logits": output.logits} | ({"teacher_features": output.features} if features else {})
+
+    answers = over_batches(ask, evaluation_batches(rows, jax.eval_shape(take, data, all_rows(1))), axis_name)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], answers)
+
+
+def teacher_logits(*args: Any, **options: Any) -> Array:
+    """The logits of `teacher_answers` alone, [N, S, M]."""
+    return teacher_answers(*args, **options)["teacher_logits"]
 
 
 def hindsight_logits(
-    teacher: Forward, params: Any, data: Any, count: int, take: Callable[[Any, Rows], Batch], observed: int, ahead: int
+    teacher: Forward,
+    params: Any,
+    data: Any,
+    count: int,
+    take: Callable[[Any, Rows], Batch],
+    observed: int,
+    ahead: int,
+    axis_name: str | None = None,
 ) -> Array:
     """The teacher's logits on sequences that go on, where it is asked again of slots ahead once they are nearer.
 
@@ -49,18 +84,23 @@ def hindsight_logits(
       take: take(data, rows) -> batch with sensors [B, L + `ahead`, ...].
       observed: L.
       ahead: frames that sequences go on for, at most J. With 0 these are the `teacher_logits`.
+      axis_name: as in `teacher_answers`.
 
     Returns:
       [N, S, M].
     """
 
     def ask(first):
-        return teacher_logits(teacher, params, data, count, lambda data, rows: take(data, rows).window(first, observed))
+        def window(data, rows):
+            return take(data, rows).window(first, observed)
+
+        return teacher_logits(teacher, params, data, count, window, axis_name=axis_name)
 
     asked = [ask(first) for first in range(ahead + 1)]
     logits = asked[0]
+    slots = jax.eval_shape(take, data, all_rows(1)).labels.shape[1]
     for slot in range(1, ahead + 1):
-        step = observed - 1 + slot
+        step = logits.shape[1] - slots + slot
         said = [asked[first][:, step - first] for first in range(slot + 1)]
         logits = logits.at[:, step].set(sum(said) / len(said))
     return logits
@@ -72,34 +112,51 @@ def distillation_task(
     config: FitConfig = FitConfig(epochs=500),
     loss: Loss = kl,
     alpha: float = 1.0,
+    terms: Terms | None = None,
 ) -> Task:
     """Train `student` on α · loss(student, teacher) + (1 − α) · cross-entropy of the labels (Hinton et al., 2015).
 
-    Its data are a pair: what `take` takes, and the teacher's `teacher_logits` on it, [N, S, M].
+    Its data are a pair: what `take` takes, and the `teacher_answers` on it, or their logits [N, S, M] alone. A teacher
+    that sees more or fewer frames than the student is compared with it at the last J + 1 steps, others at all S.
 
     Args:
       student: the network.
       take: take(data, rows) -> batch.
       config: how.
-      loss: of student's and teacher's logits [..., M], for instance `kl` or `mse`; meant over all S steps.
+      loss: of student's and teacher's logits [..., M], for instance `kl` or `mse`; meant over the steps.
       alpha: α; at 1 no label is looked at.
+      terms: further losses of a batch. Each gets those that it names of the student's `logits` [B, S, M] and `features`
+        [B, D], the answers by their names, `labels` [B, J + 1] and `mask` [B]; and `axis_name`, as
+        `beamkd.losses.masked_mean` does, where devices share a batch.
     """
-    terms = {"teacher": (alpha, lambda logits, targets, mask: masked_mean(loss(logits, targets), mask))}
-    if alpha < 1:
-        terms["labels"] = (1 - alpha, mean_over_labels(cross_entropy))
-    objective = combine(**terms)
+    objective = combine(
+        teacher=(alpha, _mean_over_steps(loss)),
+        **({"labels": (1 - alpha, mean_over_labels(cross_entropy))} if alpha < 1 else {}),
+        **(terms or {}),
+    )
 
     def take_both(data, rows):
-        examples, targets = data
-        return take(examples, rows), targets[rows.index]
+        examples, answers = data
+        answers = answers if isinstance(answers, Mapping) else {"teacher_logits": answers}
+        return take(examples, rows), jax.tree.map(lambda leaf: leaf[rows.index], answers)
 
-    def step_loss(params, batch, key):
-        batch, targets = batch
-        logits = student(params, batch, key).logits
-        labels = {"labels": batch.labels} if alpha < 1 else {}
-        return objective(logits=logits, targets=targets, mask=batch.mask, **labels)
+    def step_loss(params, batch, key, **axis):
+        batch, answers = batch
+        output = student(params, batch, key, **axis)
+        own = {"logits": output.logits, "features": output.features, "labels": batch.labels, "mask": batch.mask}
+        return objective.of(**own, **answers, **axis)
 
     return Task(step_loss, take_both, config)
+
+
+def _mean_over_steps(loss: Loss) -> Loss:
+    def mean(logits, teacher_logits, labels, mask, axis_name=None):
+        if logits.shape[1] != teacher_logits.shape[1]:
+            slots = labels.shape[1]
+            logits, teacher_logits = logits[:, -slots:], teacher_logits[:, -slots:]
+        return masked_mean(loss(logits, teacher_logits), mask, axis_name=axis_name)
+
+    return mean
 
 
 def held_out(count: int, last: int) -> tuple[Rows, Rows]:
@@ -150,3 +207,118 @@ def distill(
     targets = teacher_logits(teacher, teacher_params, examples, count, take)
     train, val = held_out(count, last)
     return fit(distillation_task(student, take, config, loss), key, params, (examples, targets), train, val)
+
+
+def distill_on_windows(
+    trainer: Trainer,
+    name: str,
+    keys: Array,
+    student: Model,
+    teacher: Model,
+    dataset: Dataset,
+    config: FitConfig = FitConfig(),
+    loss: Loss = kl,
+    alpha: float = 1.0,
+    terms: Terms | None = None,
+) -> FitState:
+    """Train students on their teachers' answers on a dataset's training windows, and on the labels of these.
+
+    Args:
+      trainer: a `Trainer`, or what trains in its place.
+      name: of the training.
+      keys: [members].
+      student: with initial weights [members, ...].
+      teacher: with weights [members, ...]. It may take other sensors than the student, and more or fewer frames.
+      dataset: on the device or streamed. The teacher's answers on a stream are not kept, but asked for as it passes.
+      config: how to train.
+      loss: of student's and teacher's logits, as in `distillation_task`.
+      alpha: its weight against the labels.
+      terms: further losses, likewise; those that name 'teacher_features' get them.
+
+    Returns:
+      The end of training, [members, ...].
+    """
+    task = distillation_task(forward_of(student), dataset.take, config, loss, alpha, terms)
+    ask = functools.partial(
+        teacher_answers,
+        forward_of(teacher),
+        take=dataset.take,
+        features=bool(terms) and combine(**terms).takes("teacher_features"),
+        axis_name=trainer.axis_name,
+    )
+    source, axes = dataset.source({**teacher.inputs, **student.inputs}), None
+    if isinstance(source, Stream):
+
+        def prepare(params, batch):
+            return batch, ask(params, batch, len(batch.mask))
+
+        source = dataclasses.replace(source, prepare=prepare, context=teacher.params)
+    else:
+        ask_all = trainer.over_members(functools.partial(ask, count=len(dataset.windows)), (0, None))
+        source, axes = (source, ask_all(teacher.params, source)), (None, 0)
+    split = dataset.split
+    return trainer.train(name, task, keys, student.params, source, split.train, split.val, axes)
+
+
+def distill_on_sequences(
+    trainer: Trainer,
+    name: str,
+    keys: Array,
+    student: Model,
+    teacher: Model,
+    sequences: Batch,
+    config: FitConfig = FitConfig(epochs=500),
+    loss: Loss = kl,
+    last: int = 1000,
+    ahead: int = 0,
+    validation: Batch | None = None,
+) -> FitState:
+    """Train students on their teachers' answers on sequences alone.
+
+    Args:
+      trainer: a `Trainer`, or what trains in its place.
+      name: of the training.
+      keys: [members].
+      student: with initial weights [members, ...].
+      teacher: with weights [members, ...].
+      sequences: without labels, [members, N, ...], for instance by `beamkd.inversion.generate_sequences`.
+      config: how to train.
+      loss: of student's and teacher's logits, as in `distillation_task`.
+      last: number of sequences at the end that choose the epoch.
+      ahead: frames that sequences go on for beyond those that networks see; the teacher then answers in hindsight.
+      validation: windows that choose the epoch in place of the last sequences, [members, N', ...]: the published way,
+        and not data-free where they are real.
+
+    Returns:
+      The end of training, [members, ...].
+    """
+    observed = next(iter(sequences.sensors.values())).shape[2] - ahead
+
+    def teach(params, batch, ahead):
+        ask = functools.partial(hindsight_logits, forward_of(teacher), axis_name=trainer.axis_name)
+        return batch.window(0, observed), ask(params, batch, len(batch.mask), select, observed, ahead)
+
+    def teach_all(batch, ahead):
+        return trainer.over_members(functools.partial(teach, ahead=ahead), (0, 0))(teacher.params, batch)
+
+    train, val = held_out(sequences.mask.shape[1], last)
+    examples = teach_all(sequences, ahead)
+    if validation is not None:
+        train, val, examples = _append(train, examples, teach_all(validation, 0))
+    task = distillation_task(forward_of(student), select, config, loss)
+    return trainer.train(name, task, keys, student.params, examples, train, val, 0)
+
+
+Examples = tuple[Batch, Array]
+"""Windows and a teacher's logits on them, [members, N, ...]."""
+
+
+def _append(train: Rows, examples: Examples, validation: Examples) -> tuple[Rows, Rows, Examples]:
+    """Rows to train on and to validate by, of each member, in examples with those for validation behind them."""
+    mask = validation[0].mask
+    members, first = examples[0].mask.shape
+    powerless = validation[0].replace(power=validation[0].power[..., :0])  # generated windows have no powers
+    joined = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), examples, (powerless, validation[1]))
+    train = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (members, *leaf.shape)), train)
+    val = Rows(jnp.broadcast_to(jnp.arange(first, first + mask.shape[1]), mask.shape), mask)
+    return train, val, joined

@@ -1,6 +1,10 @@
-"""Generators from a teacher: scans that look real to it, made without its data (arXiv 2509.19092)."""
+"""Generators from a teacher: scans that look real to it, made without its data (arXiv 2509.19092).
+
+What takes keys, weights and arrays of one member comes first. Below it, what works on many at once.
+"""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,12 +13,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
-from beamkd.base import Array, Batch, Forward, InputError, Metadata, Output, Rows, expect_at_least
+from beamkd.base import Array, Batch, Forward, InputError, Metadata, Model, Output, Rows, expect_at_least
+from beamkd.data import Dataset, forward_of
 from beamkd.losses import activation, combine, entropy, layer_statistics, metadata
-from beamkd.training.batches import all_rows, in_batches
-from beamkd.training.devices import spread_batch
-from beamkd.training.evaluate import EVALUATION_BATCH
-from beamkd.training.fit import FitConfig, FitState, Task, fit
+from beamkd.training import FitConfig, FitState, Task, Trainer, all_rows, fit, map_batches, over_batches, to_host
+from beamkd.training.batches import evaluation_batches, own_share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +56,14 @@ STEPS = FitConfig(epochs=500, patience=0)
 """Generators train for a fixed number of steps; each counts as an epoch of one batch of fresh noise."""
 
 
-def summarize(teacher: Forward, params: Any, data: Any, rows: Rows, take: Callable[[Any, Rows], Batch]) -> Metadata:
+def summarize(
+    teacher: Forward,
+    params: Any,
+    data: Any,
+    rows: Rows,
+    take: Callable[[Any, Rows], Batch],
+    axis_name: str | None = None,
+) -> Metadata:
     """What the owner of the data does: mean and unbiased variance of the teacher's layers over training windows.
 
     Args:
@@ -62,12 +72,15 @@ def summarize(teacher: Forward, params: Any, data: Any, rows: Rows, take: Callab
       data: what `take` takes.
       rows: the training windows, N of them unpadded.
       take: take(data, rows) -> batch.
+      axis_name: the axis of devices that share the work; the same bits as on one.
 
     Returns:
       The metadata.
     """
-    batches = in_batches(rows, EVALUATION_BATCH)
-    return merge_moments(jax.lax.map(lambda rows: layer_moments(teacher, params, take(data, rows)), batches))
+    batches = evaluation_batches(rows, jax.eval_shape(take, data, all_rows(1)))
+    return merge_moments(
+        over_batches(lambda rows: layer_moments(teacher, params, take(data, rows)), batches, axis_name)
+    )
 
 
 def layer_moments(teacher: Forward, params: Any, batch: Batch) -> Moments:
@@ -77,8 +90,8 @@ def layer_moments(teacher: Forward, params: Any, batch: Batch) -> Moments:
     share = 1 / jnp.maximum(count, 1)  # of a division XLA makes this product on one device, and not on several
 
     def total(values):
-        there = batch.mask.reshape(-1, *[1] * (values.ndim - 1))
-        return jnp.where(there, values, 0).sum(0)
+        mask = batch.mask.reshape(-1, *[1] * (values.ndim - 1))
+        return jnp.where(mask, values, 0).sum(0)
 
     mean = jax.tree.map(lambda layer: share * total(layer), values)
     return Moments(count, mean, jax.tree.map(lambda layer, mean: total(jnp.square(layer - mean)), values, mean))
@@ -121,7 +134,7 @@ def inversion_task(
     Args:
       teacher: the network.
       generator: maps noise [B, `generator.noise`] to what `as_batch` takes.
-      as_batch: makes a batch of that, for instance `beamkd.data.lidar_batch`.
+      as_batch: makes a batch of that, for instance `sensor_batch` of `beamkd.data`.
       weights: of the terms.
       config: how.
     """
@@ -134,30 +147,44 @@ def inversion_task(
         terms["layers"] = (weights.layers, _statistics_of_layers)
     objective = combine(**terms)
 
-    def step_loss(params, batch, key):
+    def step_loss(params, batch, key, **axis):
         teacher_params, summary = batch
-        noise = spread_batch(jax.random.normal(key, (config.batch_size, generator.noise)))
-        made = as_batch(generator.apply(params, noise))
+        noise = jax.random.normal(key, (config.batch_size, generator.noise))
+        made = as_batch(generator.apply(params, own_share(noise, **axis)))
         output = teacher(teacher_params, made, None)
-        predictions = output.logits[:, -made.labels.shape[1] :]
-        given = {"features": output.features, "logits": predictions, "mean": summary.mean, "variance": summary.variance}
-        if weights.layers:
-            given |= {"layers": _layers(output), "summaries": summary.layers}
-        return objective(**given)
+        # Where devices share the batch and it does not divide, the last rows of a share only fill it.
+        mask = own_share(jnp.ones(config.batch_size, bool), **axis) if axis else None
+        return objective.of(
+            features=output.features,
+            logits=output.logits[:, -made.labels.shape[1] :],
+            mean=summary.mean,
+            variance=summary.variance,
+            layers=_layers(output),
+            summaries=summary.layers,
+            mask=mask,
+            **axis,
+        )
 
     return Task(step_loss, lambda data, rows: data, config)
 
 
-def _statistics_of_layers(layers: Mapping[str, Array], summaries: Mapping[str, Metadata]) -> Array:
+def _statistics_of_layers(
+    layers: Mapping[str, Array],
+    summaries: Mapping[str, Metadata],
+    mask: Array | None = None,
+    axis_name: str | None = None,
+) -> Array:
     """Sum of `layer_statistics` over the layers that there are summaries of."""
     if not summaries:
         raise InputError("generator loss: expected metadata of the teacher's layers, found its features' alone")
-    return sum(layer_statistics(layers[name], own.mean, own.variance) for name, own in summaries.items())
+    return sum(
+        layer_statistics(layers[name], own.mean, own.variance, mask, axis_name) for name, own in summaries.items()
+    )
 
 
 def generate(key: Array, generator: nn.Module, params: Any, count: int) -> Array:
     """Let a generator make `count` examples from standard normal noise, [count, ...]."""
-    return generator.apply(params, spread_batch(jax.random.normal(key, (count, generator.noise))))
+    return generator.apply(params, jax.random.normal(key, (count, generator.noise)))
 
 
 def invert(
@@ -191,3 +218,80 @@ def invert(
     params = generator.init(init_key, jnp.zeros((1, generator.noise)))
     task = inversion_task(teacher, generator, as_batch, weights, config)
     return fit(task, fit_key, params, (teacher_params, summary), all_rows(config.batch_size))
+
+
+def summarize_on_dataset(trainer: Trainer, teacher: Model, dataset: Dataset) -> Metadata:
+    """What the owner of a dataset does with teachers [members, ...], each on its own training windows: `summarize`.
+
+    Returns:
+      The metadata, [members, ...].
+    """
+    moments = map_batches(
+        functools.partial(layer_moments, forward_of(teacher)),
+        dataset.source(teacher.inputs),
+        dataset.take,
+        trainer.over_members,
+        trainer.axis_name,
+    )
+    return jax.vmap(merge_moments)(to_host(moments(teacher.params, dataset.split.train)))
+
+
+def train_generators(
+    trainer: Trainer,
+    name: str,
+    keys: Array,
+    generator: Model,
+    teacher: Model,
+    summaries: Metadata,
+    as_batch: Callable[[Array], Batch],
+    weights: GeneratorLoss = GeneratorLoss(),
+    config: FitConfig = STEPS,
+) -> Model:
+    """Train generators, G for each teacher.
+
+    Args:
+      trainer: a `Trainer`, or what trains in its place.
+      name: of the training.
+      keys: [members, G].
+      generator: with initial weights [members, G, ...].
+      teacher: with weights [members, ...].
+      summaries: the teachers' metadata, [members, ...].
+      as_batch: makes a batch of what a generator makes.
+      weights: of the terms of the loss.
+      config: how to train.
+
+    Returns:
+      The generators, [members, G, ...].
+    """
+    members, count = keys.shape
+    flat = jax.tree.map(lambda leaf: leaf.reshape(members * count, *leaf.shape[2:]), generator.params)
+    data = jax.tree.map(lambda leaf: jnp.repeat(leaf, count, axis=0), (teacher.params, summaries))
+    task = inversion_task(forward_of(teacher), generator.module, as_batch, weights, config)
+    params = trainer.train(name, task, keys.reshape(-1), flat, data, all_rows(config.batch_size), axes=0).params
+    params = jax.tree.map(lambda leaf: leaf.reshape(members, count, *leaf.shape[1:]), params)
+    return dataclasses.replace(generator, params=params)
+
+
+def generate_sequences(
+    trainer: Trainer, keys: Array, order: Array, generator: Model, count: int, as_batch: Callable[[Array], Batch]
+) -> Batch:
+    """Let the generators of each member make as many sequences each, and mix them.
+
+    Args:
+      trainer: a `Trainer`, or what spreads members over devices in its place.
+      keys: [members, G], for noise.
+      order: [members] keys, for the order.
+      generator: with weights [members, G, ...].
+      count: N, of each member.
+      as_batch: makes a batch of what a generator makes.
+
+    Returns:
+      A batch without labels, [members, N, ...].
+    """
+    each = -(-count // keys.shape[1])
+
+    def make(keys, params, order):
+        made = jax.lax.map(lambda own: generate(own[0], generator.module, own[1], each), (keys, params))
+        return as_batch(jax.random.permutation(order, jnp.concatenate(made))[:count])
+
+    return trainer.over_members(make, (0, 0, 0))(keys, generator.params, order)

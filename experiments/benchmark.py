@@ -20,7 +20,7 @@ import jax
 from beamkd.base import InputError
 from experiments.benchmarks.data import DATA_CASES
 from experiments.benchmarks.networks import NETWORK_CASES, TRAINING
-from experiments.benchmarks.timing import Bench, Point, Row, matmul_rate, memory_rate
+from experiments.benchmarks.timing import Bench, Point, Timing, matmul_rate, memory_rate
 from experiments.common.flags import main
 from experiments.common.run import Run, environment
 
@@ -170,7 +170,7 @@ def run(config: Benchmark) -> None:
     folder.say(f"report and figures in {folder.folder}, {folder.seconds['total']:.0f} s in all")
 
 
-def _time(name: str, bench: Bench) -> list[Row]:
+def _time(name: str, bench: Bench) -> list[Timing]:
     """Rows of a case.
 
     Raises:
@@ -249,7 +249,7 @@ def _read_baseline(config: Benchmark) -> dict[str, Any]:
     return {**about, "batch": found["batch"], "milliseconds": milliseconds}
 
 
-def ratios(throughput: dict[str, list[Row]], baseline: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+def ratios(throughput: dict[str, list[Timing]], baseline: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """How many times as long PyTorch takes for a step as we do for that of one member, by case, at its batch size."""
     found = {}
     for case, rows in throughput.items():

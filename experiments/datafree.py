@@ -14,34 +14,37 @@ from typing import Literal
 import jax
 import numpy as np
 
-from beamkd.base import Array, InputError
+from beamkd.base import Array, Batch, InputError, Model, named_keys
+from beamkd.data import Dataset
+from beamkd.distill import distill_on_windows
+from beamkd.inversion import summarize_on_dataset
 from beamkd.losses import kl
 from beamkd.models import GruStudent
 from beamkd.training import FitConfig, all_rows, is_primary, to_host
 from beamkd.training.hosts import agreed
 from experiments.common.dataset import (
-    Net,
-    World,
+    SENSORS,
+    Trained,
     cost,
     cost_of,
     describe,
-    evaluate_nets,
+    evaluate_networks,
     keep_networks,
-    open_world,
+    open_dataset,
     over_all_batches,
     scorer,
 )
 from experiments.common.flags import Flags, main
 from experiments.common.methods import (
     TEACHERS,
-    distill_on_sequences,
-    distill_on_windows,
-    generate_sequences,
-    generator_models,
+    by_number,
+    generators_of,
     load_teacher,
-    summarize_teacher,
-    train_generators,
+    sequences_of,
+    student_of_sequences,
     train_on_labels,
+    trained,
+    untrained,
 )
 from experiments.common.recipes import RECIPES, Recipe, smaller
 from experiments.common.run import Run
@@ -104,72 +107,77 @@ def defaults(arguments: list[str]) -> DataFree:
 def run(config: DataFree) -> None:
     """Run the experiment; leaves its folder with results and report."""
     config = smaller(config, QUICK) if config.quick else config
-    folder = Run("datafree", config)
-    world = open_world(folder, config)
-    teacher = _teacher(folder, world, config)
-    with folder.phase("metadata"):
-        summaries = summarize_teacher(folder, world, teacher)
-    generators = train_generators(folder, world, teacher, summaries, config)
-    generated = generate_sequences(folder, world, generators, config)
-    student = world.net(GruStudent(beams=world.beams), "student")
-    soft = functools.partial(kl, temperature=config.temperature)
-    nets = {
+    run = Run("datafree", config)
+    dataset, keys = open_dataset(run, config)
+    teacher = _teacher(run, keys, dataset, config)
+    with run.phase("metadata"):
+        summaries = summarize_on_dataset(run, teacher.model, dataset)
+    generator = generators_of(run, keys, dataset, teacher.model, summaries, config)
+    sequences = sequences_of(run, keys, dataset, generator, config)
+    student = untrained(keys, dataset, GruStudent(beams=dataset.beams), "student")
+    networks = {
         "teacher": teacher,
-        "scratch": train_on_labels(folder, world, student, config.scratch_fit, "scratch"),
-        "kd": distill_on_windows(folder, world, teacher, student, config.kd_fit, config.alpha, soft),
-        "dfkd": distill_on_sequences(folder, world, teacher, student, generated, config),
+        "scratch": train_on_labels(run, keys, dataset, student, config.scratch_fit, "scratch"),
+        "kd": _distilled_on_windows(run, keys, dataset, teacher.model, student, config),
+        "dfkd": student_of_sequences(run, keys, dataset, teacher.model, student, sequences, config),
     }
-    keep_networks(folder, config, world.models(nets) | generator_models(generators))
-    _, frames, _ = world.scans
-    with folder.phase("evaluation"):
-        methods, test_drives, beams = evaluate_nets(folder, world, nets)
-        zero_shot = {} if teacher.fit else {"zero_shot": _on_all_windows(folder, world, teacher)}
-        _keep_for_figures(folder, world, beams, to_host(generated.sensors["lidar"][0, :SHOWN, :frames]))
-    models = {"teacher": cost(world, teacher.module), "student": cost(world, student.module)}
-    models["generator"] = cost_of(generators.module, (1, generators.module.noise))
-    folder.finish(data=describe(config, world), models=models, methods=methods, test_drives=test_drives, **zero_shot)
+    keep_networks(run, config, {name: network.model for name, network in networks.items()} | by_number(generator))
+    with run.phase("evaluation"):
+        methods, test_drives, beams = evaluate_networks(run, dataset, networks)
+        zero_shot = {} if teacher.fit else {"zero_shot": _on_all_windows(run, dataset, teacher.model)}
+        _keep_for_figures(run, dataset, beams, sequences)
+    models = {"teacher": cost(dataset, teacher.model.module), "student": cost(dataset, student.module)}
+    models["generator"] = cost_of(generator)
+    run.finish(data=describe(config, dataset), models=models, methods=methods, test_drives=test_drives, **zero_shot)
     if is_primary():
         from beamkd.report import datafree  # here, for Matplotlib would delay the first step
 
-        datafree.write(folder.folder)
-        folder.say(datafree.console_table(folder.folder))
-    folder.say(f"report and figures in {folder.folder}, {folder.seconds['total']:.0f} s in all")
+        datafree.write(run.folder)
+        run.say(datafree.console_table(run.folder))
+    run.say(f"report and figures in {run.folder}, {run.seconds['total']:.0f} s in all")
 
 
-def _teacher(folder: Run, world: World, config: DataFree) -> Net:
+def _teacher(run: Run, keys: Array, dataset: Dataset, config: DataFree) -> Trained:
     if config.teacher not in TEACHERS:
-        return agreed(lambda: load_teacher(world, Path(config.teacher)))
-    net = world.net(TEACHERS[config.teacher](beams=world.beams), "teacher")
-    return train_on_labels(folder, world, net, config.teacher_fit, "teacher")
+        return Trained(agreed(lambda: load_teacher(dataset, config.seeds, Path(config.teacher))))
+    model = untrained(keys, dataset, TEACHERS[config.teacher](beams=dataset.beams), "teacher")
+    return train_on_labels(run, keys, dataset, model, config.teacher_fit, "teacher")
 
 
-def _on_all_windows(folder: Run, world: World, teacher: Net) -> dict[str, Array]:
+def _distilled_on_windows(
+    run: Run, keys: Array, dataset: Dataset, teacher: Model, student: Model, config: DataFree
+) -> Trained:
+    loss = functools.partial(kl, temperature=config.temperature)
+    options = (config.kd_fit, loss, config.alpha)
+    return trained(student, distill_on_windows(run, "kd", named_keys(keys, "kd"), student, teacher, dataset, *options))
+
+
+def _on_all_windows(run: Run, dataset: Dataset, teacher: Model) -> dict[str, Array]:
     """Metrics of a loaded teacher on all windows, [1, J + 1]; which of them its owner trained it on is not known."""
     first = jax.tree.map(lambda leaf: leaf[:1], teacher.params)
-    rows = jax.tree.map(lambda leaf: leaf[None], all_rows(len(world.windows)))
-    return over_all_batches(scorer(folder, world, teacher.predict)(first, rows))
+    rows = jax.tree.map(lambda leaf: leaf[None], all_rows(len(dataset.windows)))
+    return over_all_batches(scorer(run, dataset, teacher)(first, rows))
 
 
-def _keep_for_figures(folder: Run, world: World, beams: dict[str, np.ndarray], generated: np.ndarray) -> None:
+def _keep_for_figures(run: Run, dataset: Dataset, beams: dict[str, np.ndarray], sequences: Batch) -> None:
     """Arrays behind the figures, of the first seed: some sequences, and the longest drive of the test split."""
-    windows, test = world.windows, jax.tree.map(lambda leaf: np.asarray(leaf[0]), world.split.test)
+    (name,), windows = SENSORS, dataset.windows
+    test = jax.tree.map(lambda leaf: np.asarray(leaf[0]), dataset.split.test)
     rows = test.index[test.mask]
     of_row = np.asarray(windows.drive)[rows]
     numbers, lengths = np.unique(of_row, return_counts=True)
     longest = numbers[lengths.argmax()]
-    there = np.flatnonzero(of_row == longest)
+    shown = np.flatnonzero(of_row == longest)
     spread = rows[np.linspace(0, len(rows) - 1, SHOWN + 2).astype(int)[1:-1]]
     arrays = {
-        "real": windows.frames.sensors["lidar"][windows.observed[spread]],
-        "generated": generated,
-        "power": windows.frames.power[windows.predicted[rows[there], 0]],
+        "real": windows.frames.sensors[name][windows.observed[spread]],
+        "generated": to_host(sequences.sensors[name][0, :SHOWN, : dataset.observed]),
+        "power": windows.frames.power[windows.predicted[rows[shown], 0]],
         "drive": longest,
-        **{f"beam_{name}": beam[0, there] for name, beam in beams.items()},
+        **{f"beam_{method}": beam[0, shown] for method, beam in beams.items()},
     }
     if is_primary():
-        np.savez_compressed(
-            folder.folder / "figures.npz", **{name: np.asarray(array) for name, array in arrays.items()}
-        )
+        np.savez_compressed(run.folder / "figures.npz", **{name: np.asarray(array) for name, array in arrays.items()})
 
 
 if __name__ == "__main__":

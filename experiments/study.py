@@ -8,15 +8,25 @@ chooses its epoch, its size, and the settings of KD. 'teacher': both recipes fro
 import dataclasses
 from typing import Any
 
+from beamkd.base import Model
 from beamkd.claims import METRICS, Claim, difference, judge_all
 from beamkd.training import is_primary
-from experiments.common.dataset import Net, cost, cost_of, describe, evaluate_nets, keep_networks, open_world
+from experiments.common.dataset import (
+    SENSORS,
+    Trained,
+    cost,
+    cost_of,
+    describe,
+    evaluate_networks,
+    keep_networks,
+    open_dataset,
+)
 from experiments.common.flags import main
 from experiments.common.methods import GENERATORS
 from experiments.common.recipes import smaller
 from experiments.common.run import Run
 from experiments.common.study_flags import Study
-from experiments.common.study_grids import GRIDS, Lesson, Table, teacher_row
+from experiments.common.study_grids import GRIDS, Comparison, Distillation, teacher_method
 
 EQUAL = 0.01
 """What is still called equal: a point."""
@@ -67,60 +77,62 @@ QUICK_RECIPE = {"sequences": 500, "held_out": 100, "generator_fit": 50, "dfkd_fi
 def run(config: Study) -> None:
     """Run the study; leaves its folder with results and report."""
     config = _quick(config) if config.quick else config
-    folder = Run("study", config)
-    lesson = Lesson(folder, open_world(folder, config), config)
+    run = Run("study", config)
+    source = Distillation(run, *open_dataset(run, config), config)
     chosen = GRIDS if config.grid == "all" else {config.grid: GRIDS[config.grid]}
-    tables = [table for grid in chosen.values() for table in grid(lesson)]
-    rows = {row.name: row for row in [teacher_row(lesson), *(row for table in tables for row in table.rows)]}
-    nets = {name: row.train() for name, row in rows.items()}
-    keep_networks(folder, config, lesson.world.models(nets))
-    with folder.phase("evaluation"):
-        methods, test_drives, _ = evaluate_nets(folder, lesson.world, nets)
-        described = [(table, _described(table, methods, test_drives["counts"])) for table in tables]
-    folder.finish(
-        data=describe(config, lesson.world),
-        models=_models(lesson, nets),
-        methods=methods,
+    comparisons = [comparison for grid in chosen.values() for comparison in grid(source)]
+    compared = [method for comparison in comparisons for method in comparison.methods]
+    methods = {method.name: method for method in [teacher_method(source), *compared]}
+    networks = {name: method.train() for name, method in methods.items()}
+    keep_networks(run, config, {name: network.model for name, network in networks.items()})
+    with run.phase("evaluation"):
+        scores, test_drives, _ = evaluate_networks(run, source.dataset, networks)
+        described = [(comparison, _described(comparison, scores, test_drives["counts"])) for comparison in comparisons]
+    run.finish(
+        data=describe(config, source.dataset),
+        models=_models(source, networks),
+        methods=scores,
         test_drives=test_drives,
-        labels={name: row.label for name, row in rows.items()},
-        data_free=[name for name, row in rows.items() if row.data_free],
+        labels={name: method.label for name, method in methods.items()},
+        data_free=[name for name, method in methods.items() if method.data_free],
         tables=[shown for _, shown in described],
         sweeps=[
-            shown | {"axis": table.axis, "values": table.values, "log": True}
-            for table, shown in described
-            if table.axis
+            shown | {"axis": comparison.axis, "values": comparison.values, "log": True}
+            for comparison, shown in described
+            if comparison.axis
         ],
-        claims=judge_all(CLAIMS, methods, test_drives["counts"]),
+        claims=judge_all(CLAIMS, scores, test_drives["counts"]),
     )
     if is_primary():
         from beamkd.report import study  # here, for Matplotlib would delay the first step
 
-        study.write(folder.folder)
-        for table in study.console_tables(folder.folder):
-            folder.say(table)
-    folder.say(f"report and figures in {folder.folder}, {folder.seconds['total']:.0f} s in all")
+        study.write(run.folder)
+        for table in study.console_tables(run.folder):
+            run.say(table)
+    run.say(f"report and figures in {run.folder}, {run.seconds['total']:.0f} s in all")
 
 
-def _described(table: Table, methods: dict[str, dict], counts: dict[str, Any]) -> dict[str, Any]:
-    """A table's entry in the results; 'ahead': [difference to its teacher, lower, upper end] by method and metric."""
+def _described(comparison: Comparison, scores: dict[str, dict], counts: dict[str, Any]) -> dict[str, Any]:
+    """A comparison in the results; 'ahead': [difference to its teacher, lower, upper end] by method and metric."""
 
     def ahead(name: str, metric: str) -> tuple[float, float, float]:
-        found = difference(name, table.teacher, methods, counts, metric)
+        found = difference(name, comparison.teacher, scores, counts, metric)
         return found.mean, found.low, found.high
 
-    names = [row.name for row in table.rows]
-    students = {name: {metric: ahead(name, metric) for metric in METRICS} for name in names if name != table.teacher}
-    return {"title": table.title, "methods": names, "teacher": table.teacher, "ahead": students}
+    names = [method.name for method in comparison.methods]
+    students = [name for name in names if name != comparison.teacher]
+    found = {name: {metric: ahead(name, metric) for metric in METRICS} for name in students}
+    return {"title": comparison.title, "methods": names, "teacher": comparison.teacher, "ahead": found}
 
 
-def _models(lesson: Lesson, nets: dict[str, Net]) -> dict[str, Any]:
+def _models(source: Distillation, networks: dict[str, Trained]) -> dict[str, Any]:
     """What teachers, students of each size and our generator cost."""
-    _, frames, rays = lesson.world.scans
-    generator = GENERATORS[lesson.config.beamkd.generator](frames=frames, rays=rays)
-    nets = {name: net for name, net in nets.items() if name.endswith("teacher") or name.startswith("student_")}
-    models = {name: cost(lesson.world, net.module) for name, net in nets.items()}
-    models["student"] = cost(lesson.world, lesson.student.module)
-    return models | {"generator": cost_of(generator, (1, generator.noise))}
+    (spec,) = source.dataset.spec(SENSORS).values()
+    generator = GENERATORS[source.config.beamkd.generator](frames=spec.shape[0], rays=spec.shape[1])
+    shown = {name: own for name, own in networks.items() if name.endswith("teacher") or name.startswith("student_")}
+    models = {name: cost(source.dataset, network.model.module) for name, network in shown.items()}
+    models["student"] = cost(source.dataset, source.student.module)
+    return models | {"generator": cost_of(Model(generator, None, {"noise": (generator.noise,)}))}
 
 
 def _quick(config: Study) -> Study:

@@ -2,16 +2,12 @@
 
 from typing import Literal
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
 from beamkd.base import FUTURE, MISSING, OBSERVED, Array, Batch, Drives, InputError, Rows, Windows
-
-METRES_PER_UNIT = 10.0
-"""Networks take LiDAR ranges in units of 10 m."""
 
 FRACTIONS = {"random": (0.60, 0.15, 0.25), "inorder": (0.70, 0.15, 0.15)}
 """Shares of the drives for training, validation and test, by the order in which drives are dealt out."""
@@ -92,23 +88,6 @@ def gather(windows: Windows, rows: Rows) -> Batch:
         labels=xp.where(there, power.argmax(-1), MISSING).astype("int32"),
         power=power,
         mask=rows.mask,
-    )
-
-
-def lidar_input(batch: Batch) -> Array:
-    """What LiDAR networks take, from a batch: ranges in units of 10 m, [B, L, R]."""
-    return batch.sensors["lidar"] / METRES_PER_UNIT
-
-
-def lidar_batch(scans: Array, future: int = FUTURE) -> Batch:
-    """The inverse of `lidar_input`: a batch without labels from scans [B, L, R] in units of 10 m."""
-    chex.assert_rank(scans, 3)
-    count = scans.shape[0]
-    return Batch(
-        sensors={"lidar": scans * METRES_PER_UNIT},
-        labels=jnp.full((count, future + 1), MISSING),
-        power=jnp.zeros((count, future + 1, 0)),
-        mask=jnp.ones(count, bool),
     )
 
 

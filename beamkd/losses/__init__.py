@@ -1,6 +1,6 @@
 """Losses as functions of arrays: per example where the mathematics is, of a batch where it is not."""
 
-from beamkd.losses.combine import Loss, WeightedLoss, combine
+from beamkd.losses.combine import Loss, WeightedSum, combine
 from beamkd.losses.distillation import feature_matching, kl, mse
 from beamkd.losses.inversion import activation, entropy, layer_statistics, metadata
 from beamkd.losses.reduce import masked_mean
@@ -8,7 +8,7 @@ from beamkd.losses.supervised import cross_entropy, focal
 
 __all__ = [
     "Loss",
-    "WeightedLoss",
+    "WeightedSum",
     "activation",
     "combine",
     "cross_entropy",

@@ -1,15 +1,55 @@
 """A weighted sum of named losses, which is itself a loss."""
 
+import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from beamkd.base import Array
 
 Loss = Callable[..., Array]
-WeightedLoss = Callable[..., tuple[Array, dict[str, Array]]]
 
 
-def combine(**terms: tuple[float, Loss]) -> WeightedLoss:
+@dataclasses.dataclass(frozen=True)
+class WeightedSum:
+    """What `combine` returns.
+
+    Attributes:
+      terms: by name, each its weight and its loss.
+    """
+
+    terms: Mapping[str, tuple[float, Loss]]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Array, dict[str, Array]]:
+        """The weighted sum, and the terms by name, unweighted.
+
+        Raises:
+          TypeError: an argument that no term takes, or one that a term lacks; `axis_name` is given, and a term does not
+            take it, so that its means would be of a part of the batch.
+        """
+        takes = {name: _keywords(loss) for name, (_, loss) in self.terms.items()}
+        unknown = [name for name in kwargs if not self.takes(name)]
+        if unknown:
+            raise TypeError(f"combine: no term of {', '.join(takes)} takes {', '.join(sorted(unknown))}")
+        parts = {}
+        for name, (_, term) in self.terms.items():
+            wanted = takes[name]
+            if "axis_name" in kwargs and wanted is not None and "axis_name" not in wanted:
+                raise TypeError(f"combine: expected {name} to take axis_name, for devices share the batch")
+            parts[name] = term(*args, **{k: v for k, v in kwargs.items() if wanted is None or k in wanted})
+        return sum(weight * parts[name] for name, (weight, _) in self.terms.items()), parts
+
+    def takes(self, name: str) -> bool:
+        """Whether a term takes an argument of this name."""
+        return any(wanted is None or name in wanted for wanted in (_keywords(loss) for _, loss in self.terms.values()))
+
+    def of(self, axis_name: str | None = None, **known: Any) -> tuple[Array, dict[str, Array]]:
+        """As a call, but what no term takes may be given, too."""
+        axis = {} if axis_name is None else {"axis_name": axis_name}
+        return self(**{name: value for name, value in known.items() if self.takes(name)}, **axis)
+
+
+def combine(**terms: tuple[float, Loss]) -> WeightedSum:
     """Add up named losses.
 
     A term names what it needs by its own arguments and gets just that, so terms of unlike signatures add up:
@@ -25,23 +65,11 @@ def combine(**terms: tuple[float, Loss]) -> WeightedLoss:
       sum and the terms by name, unweighted.
 
     Raises:
-      ValueError: no terms. TypeError, when called: an argument that no term takes, or one that a term lacks.
+      ValueError: no terms.
     """
     if not terms:
         raise ValueError("combine: expected at least one name=(weight, loss), found none")
-    takes = {name: _keywords(loss) for name, (_, loss) in terms.items()}
-
-    def loss(*args, **kwargs):
-        unknown = set(kwargs).difference(*takes.values()) if None not in takes.values() else set()
-        if unknown:
-            raise TypeError(f"combine: no term of {', '.join(terms)} takes {', '.join(sorted(unknown))}")
-        parts = {}
-        for name, (_, term) in terms.items():
-            wanted = takes[name]
-            parts[name] = term(*args, **{k: v for k, v in kwargs.items() if wanted is None or k in wanted})
-        return sum(weight * parts[name] for name, (weight, _) in terms.items()), parts
-
-    return loss
+    return WeightedSum(terms)
 
 
 def _keywords(loss: Loss) -> set[str] | None:

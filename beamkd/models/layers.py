@@ -57,6 +57,28 @@ class Linear(nn.Module):
         return affine(inputs, kernel, bias)
 
 
+class Dropout(nn.Module):
+    """Zeros for a share `rate` of what comes in, and the rest over 1 − `rate`, where devices may share the batch."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, inputs: Array, train: bool, axis_name: str | None = None) -> Array:
+        """Drop from `inputs` [B, ...] by the 'dropout' stream of random numbers; nothing unless `train`.
+
+        With `axis_name` the rows are this device's share of a batch, and those of all devices get what they would get
+        on one: each device draws for the whole batch.
+        """
+        if not train or self.rate == 0:
+            return inputs
+        key, count = self.make_rng("dropout"), len(inputs)
+        devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
+        kept = jax.random.bernoulli(key, 1 - self.rate, (devices * count, *inputs.shape[1:]))
+        if axis_name is not None:
+            kept = jax.lax.dynamic_slice_in_dim(kept, count * jax.lax.axis_index(axis_name), count)
+        return jnp.where(kept, inputs / (1 - self.rate), 0)
+
+
 class Conv1d(nn.Module):
     """Valid convolution along the middle axis, [N, length, in] to [N, (length − width) // stride + 1, features].
 
@@ -115,7 +137,6 @@ class Gru(nn.Module):
 
         # Biases stay out of the recurrence, where the sum of their gradients over the batch would be one more
         # operation a step: those of reset and update join the inputs', that of the new state comes with each step.
-        # Rows stay in the order of the batch, so that devices can share it.
         driven = affine(inputs, input_kernel, input_bias + state_bias.at[2 * self.hidden :].set(0)).swapaxes(0, 1)
         new_bias = repeat_rows(state_bias[2 * self.hidden :], batch * steps).reshape(batch, steps, -1).swapaxes(0, 1)
         start = jnp.zeros((batch, self.hidden), driven.dtype)
@@ -137,7 +158,6 @@ def in_pieces(encoder: nn.Module, frames: Array) -> Array:
     def encode(encoder, carry, piece):
         return carry, encoder(piece)
 
-    # A piece has frames from all over the batch, not a run of them: devices that share the batch share each piece.
     strided = jnp.pad(frames, ((0, -count % pieces), (0, 0))).reshape(-1, pieces, frames.shape[-1])
     scan = nn.scan(
         nn.remat(encode, prevent_cse=False),
@@ -167,7 +187,6 @@ def encode_frames(encode: Callable[[Array], Array], frames: Array, blank: int) -
     codes = encode(frames.reshape(batch * length, *shape)).reshape(batch, length, -1)
     if not blank:
         return codes
-    # Encoded apart: appended to the others, it would keep devices that share a batch from dividing them.
     tail = jnp.broadcast_to(encode(jnp.zeros((1, *shape), frames.dtype)), (batch, blank, codes.shape[-1]))
     return jnp.concatenate([codes, tail], axis=1)
 

@@ -11,7 +11,7 @@ import chex
 from flax import linen as nn
 
 from beamkd.base import Array, Output
-from beamkd.models.layers import Conv1d, Gru, Linear, encode_frames, in_pieces
+from beamkd.models.layers import Conv1d, Dropout, Gru, Linear, encode_frames, in_pieces
 
 
 class _Tail(nn.Module):
@@ -22,8 +22,8 @@ class _Tail(nn.Module):
     beams: int
 
     @nn.compact
-    def __call__(self, codes: Array, observed: int, train: bool, slots: int | None) -> Output:
-        states = Gru(self.hidden)(nn.Dropout(self.dropout, deterministic=not train)(codes))
+    def __call__(self, codes: Array, observed: int, train: bool, slots: int | None, axis_name: str | None) -> Output:
+        states = Gru(self.hidden)(Dropout(self.dropout)(codes, train, axis_name))
         read = states if slots is None else states[:, -slots:]
         return Output(
             logits=Linear(self.beams)(read),
@@ -41,7 +41,14 @@ class GruTeacher(nn.Module):
     beams: int = 64
 
     @nn.compact
-    def __call__(self, scans: Array, future: int = 0, train: bool = False, slots: int | None = None) -> Output:
+    def __call__(
+        self,
+        scans: Array,
+        future: int = 0,
+        train: bool = False,
+        slots: int | None = None,
+        axis_name: str | None = None,
+    ) -> Output:
         """Predict beams.
 
         Args:
@@ -49,10 +56,11 @@ class GruTeacher(nn.Module):
           future: J, all-zero frames to append.
           train: apply dropout, from the 'dropout' stream of random numbers.
           slots: read out only the last so many steps, for instance the J + 1 that are predictions; all if None.
+          axis_name: the axis of devices that share the batch, of which `scans` then are this device's share.
         """
         chex.assert_rank(scans, 3)
         codes = encode_frames(Linear(self.embed), scans, future)
-        return _Tail(self.hidden, self.dropout, self.beams)(codes, scans.shape[1], train, slots)
+        return _Tail(self.hidden, self.dropout, self.beams)(codes, scans.shape[1], train, slots, axis_name)
 
 
 class GruStudent(GruTeacher):
@@ -92,8 +100,15 @@ class CnnGruTeacher(nn.Module):
         nn.share_scope(self, self.encoder)
 
     @nn.compact
-    def __call__(self, scans: Array, future: int = 0, train: bool = False, slots: int | None = None) -> Output:
+    def __call__(
+        self,
+        scans: Array,
+        future: int = 0,
+        train: bool = False,
+        slots: int | None = None,
+        axis_name: str | None = None,
+    ) -> Output:
         """Predict beams; arguments as in `GruTeacher`."""
         chex.assert_rank(scans, 3)
         codes = encode_frames(functools.partial(in_pieces, self.encoder), scans, future)
-        return _Tail(self.hidden, self.dropout, self.beams)(codes, scans.shape[1], train, slots)
+        return _Tail(self.hidden, self.dropout, self.beams)(codes, scans.shape[1], train, slots, axis_name)

@@ -24,13 +24,16 @@ MODULES = {module.__name__: module for module in (CnnGruTeacher, Generator, GruS
 """What can be saved, by the name in a file."""
 
 ENTRY = "beamkd"
-"""Of a file's metadata: JSON with the module's name, its fields, and the shape of an input."""
+"""Of a file's metadata: JSON with the module's name, its fields, and the shapes of its inputs by name."""
 
 LARGEST_FILE = 64 * 2**20
 """Bytes of a file. The largest of our networks, the published generator, has 1.1 MB."""
 
 LARGEST_SIZE = 2**20
 """Of an integer among a module's fields, and of an input's axis."""
+
+MOST_INPUTS, MOST_AXES = 8, 4
+"""Inputs of a network, and axes of each."""
 
 
 def save_network(path: str | os.PathLike, model: Model) -> None:
@@ -46,7 +49,7 @@ def save_network(path: str | os.PathLike, model: Model) -> None:
     path, name = Path(path), type(model.module).__name__
     if MODULES.get(name) is not type(model.module):
         raise InputError(f"{path}: expected one of {', '.join(MODULES)} to save, found {name}")
-    about = {"module": name, "fields": _fields(model.module), "inputs": list(model.inputs)}
+    about = {"module": name, "fields": _fields(model.module), "inputs": model.inputs}
     weights = {key: np.ascontiguousarray(leaf) for key, leaf in flatten_dict(model.params, sep=".").items()}
     spare = path.with_name(path.name + ".writing")
     try:
@@ -94,8 +97,8 @@ def _fields(module: nn.Module) -> dict[str, Any]:
     return {name: getattr(module, name) for name in names}
 
 
-def _rebuilt(metadata: dict[str, str]) -> tuple[nn.Module, tuple[int, ...]]:
-    """The module that metadata describe, and the shape of an input. Raises `ValueError` for any other metadata."""
+def _rebuilt(metadata: dict[str, str]) -> tuple[nn.Module, dict[str, tuple[int, ...]]]:
+    """The module that metadata describe, and the shapes of its inputs. Raises `ValueError` for any other metadata."""
     about = json.loads(metadata.get(ENTRY, "null"))
     if not isinstance(about, dict) or about.keys() != {"module", "fields", "inputs"}:
         raise ValueError(f"no {ENTRY!r} entry with module, fields and inputs")
@@ -109,9 +112,9 @@ def _rebuilt(metadata: dict[str, str]) -> tuple[nn.Module, tuple[int, ...]]:
     for field, value in fields.items():
         if not _like(value, usual[field]):
             raise ValueError(f"{field} {value!r:.80}")
-    if not isinstance(inputs, list) or not 0 < len(inputs) <= 2 or not all(_like(axis, 1) and axis for axis in inputs):
+    if not isinstance(inputs, dict) or not 0 < len(inputs) <= MOST_INPUTS or not all(map(_is_shape, inputs.values())):
         raise ValueError(f"inputs of shape {inputs!r:.80}")
-    return MODULES[name](**fields), tuple(inputs)
+    return MODULES[name](**fields), {name: tuple(shape) for name, shape in inputs.items()}
 
 
 def _like(value: Any, usual: Any) -> bool:
@@ -123,9 +126,14 @@ def _like(value: Any, usual: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
-def _check_shapes(file: Any, module: nn.Module, inputs: tuple[int, ...]) -> None:
+def _is_shape(axes: Any) -> bool:
+    return isinstance(axes, list) and 0 < len(axes) <= MOST_AXES and all(_like(axis, 1) and axis for axis in axes)
+
+
+def _check_shapes(file: Any, module: nn.Module, inputs: dict[str, tuple[int, ...]]) -> None:
     """Whether a file's weights are those of the module; raises `ValueError` where they are not."""
-    example = jax.ShapeDtypeStruct((1, *inputs), jnp.float32)
+    examples = {name: jax.ShapeDtypeStruct((1, *shape), jnp.float32) for name, shape in inputs.items()}
+    example = examples if len(examples) > 1 else next(iter(examples.values()))
     try:
         shapes = jax.eval_shape(module.init, jax.random.key(0), example)
     except Exception as error:  # sizes that do not fit together fail in the module, with errors of many kinds

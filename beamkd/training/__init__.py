@@ -1,17 +1,19 @@
 """Training, evaluation, checkpoints and devices."""
 
+from beamkd.base import Stream
 from beamkd.training import checkpoints
-from beamkd.training.batches import all_rows
-from beamkd.training.devices import fast_options, map_members, spread_batch
+from beamkd.training.batches import all_rows, over_batches
+from beamkd.training.devices import BATCH, fast_options, map_members
 from beamkd.training.evaluate import Scores, evaluate, flops, mean_scores, measure, score_batch, sums_by_drive
 from beamkd.training.fit import FitConfig, FitState, Task, advance, fit, start, stopped
 from beamkd.training.hosts import distributed, from_primary, is_primary, to_host
 from beamkd.training.metrics import dba, power_loss_db, power_ratio, top_k
-from beamkd.training.stream import Stream, epoch_of_stream, map_batches, start_stream
+from beamkd.training.stream import epoch_of_stream, map_batches, start_stream
 from beamkd.training.supervised import mean_over_labels, supervised_task
 from beamkd.training.trainer import Trainer
 
 __all__ = [
+    "BATCH",
     "FitConfig",
     "FitState",
     "Scores",
@@ -35,10 +37,10 @@ __all__ = [
     "mean_over_labels",
     "mean_scores",
     "measure",
+    "over_batches",
     "power_loss_db",
     "power_ratio",
     "score_batch",
-    "spread_batch",
     "start",
     "start_stream",
     "stopped",

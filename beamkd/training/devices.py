@@ -1,10 +1,8 @@
 """Where members (seeds, generators, nodes) and their batches run: on one device or spread over several.
 
 Devices form a mesh with two axes. Along `MEMBERS` each row of devices has members of its own and none waits for
-another. Along `BATCH` the devices of a row share every batch of a member: the program stays that of one device, and the
-compiler divides it. So losses of a whole batch (its mean and variance, its entropy, its masked means) are what they are
-on one device, which a mean over the losses of the devices' parts would not be, and sizes that do not divide are padded
-and masked.
+another. Along `BATCH` the devices of a row share every batch of a member: functions that get this as `axis_name` take
+their device's share of a batch and sum over all of them, where others do the same work on each device of the row.
 """
 
 import functools
@@ -37,7 +35,7 @@ def map_members(
       function: of arrays, one member.
       axes: for each argument 0 if it has a leading axis of members, None if they share it; or a pytree of these.
       devices: how many devices to use, of all processes together; each gives the same number.
-      batch_devices: how many of them share each member's batches, where `function` says so by `spread_batch`.
+      batch_devices: how many of them share each member's batches; more than one are along the axis `BATCH`.
       compiler_options: of `jax.jit`, for instance `fast_options()`; the result then cannot be called within a jitted
         function.
 
@@ -84,7 +82,7 @@ def _over_rows(function: Callable, axes: Sequence[Any], mesh: Mesh) -> Callable:
     spread = PartitionSpec(MEMBERS)
     specs = jax.tree.map(lambda axis: PartitionSpec() if axis is None else spread, (0, *axes), is_leaf=_is_none)
     members = _on_a_device(function, axes)
-    return jax.shard_map(members, mesh=mesh, in_specs=specs, out_specs=spread, axis_names={MEMBERS}, check_vma=False)
+    return jax.shard_map(members, mesh=mesh, in_specs=specs, out_specs=spread, check_vma=False)
 
 
 def _on_a_device(function: Callable, axes: Sequence[Any]) -> Callable:
@@ -142,21 +140,6 @@ def fast_options() -> dict[str, Any]:
     except jax.errors.JaxRuntimeError:  # another version of XLA, without this option
         return {}
     return options
-
-
-def spread_batch(tree: Any, axis: int = 0) -> Any:
-    """Divide an axis of batches over the devices that share them; nothing changes but where its parts are computed.
-
-    Args:
-      tree: arrays with that axis, of any length.
-      axis: which one.
-
-    Returns:
-      `tree`. Whatever is computed from it within `map_members` is divided alike.
-    """
-    if BATCH not in jax.sharding.get_abstract_mesh().axis_names:
-        return tree
-    return jax.lax.with_sharding_constraint(tree, PartitionSpec(*[None] * axis, BATCH))
 
 
 @functools.cache  # asked for at every call

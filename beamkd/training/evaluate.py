@@ -9,11 +9,8 @@ import numpy as np
 from flax import struct
 
 from beamkd.base import Array, Batch, Forward, Rows
-from beamkd.training.batches import in_batches
+from beamkd.training.batches import all_rows, evaluation_batches, over_batches
 from beamkd.training.metrics import dba, power_loss_db, power_ratio, top_k
-
-EVALUATION_BATCH = 512
-"""Rows at a time: enough to keep a device busy, few enough to fit it."""
 
 SWEEPS = (3, 5)
 """Numbers of beams swept whose received power is reported, besides the single best."""
@@ -63,7 +60,7 @@ def score_batch(forward: Forward, params: Any, batch: Batch) -> Scores:
     each = jax.vmap(lambda *example: measure(*jax.tree.map(lambda leaf: leaf[None], example)))(logits, batch)
     labelled, received = batch.labels >= 0, batch.power.max(-1) > 0
     valid = {name: received if name.startswith("power") else labelled for name in metrics}
-    return Scores(metrics, jax.tree.map(lambda there: there.sum(0), valid), logits[:, 0].argmax(-1), each, valid)
+    return Scores(metrics, jax.tree.map(lambda has: has.sum(0), valid), logits[:, 0].argmax(-1), each, valid)
 
 
 def mean_scores(scores: Scores) -> dict[str, Array]:
@@ -100,7 +97,12 @@ def sums_by_drive(
 
 
 def evaluate(
-    forward: Forward, params: Any, data: Any, rows: Rows, take: Callable[[Any, Rows], Batch]
+    forward: Forward,
+    params: Any,
+    data: Any,
+    rows: Rows,
+    take: Callable[[Any, Rows], Batch],
+    axis_name: str | None = None,
 ) -> dict[str, Array]:
     """All metrics of a network over some rows, without dropout, by name, each [J + 1].
 
@@ -110,9 +112,10 @@ def evaluate(
       data: what `take` takes.
       rows: N rows.
       take: take(data, rows) -> batch.
+      axis_name: the axis of devices that share the work; the same bits as on one.
     """
-    batches = in_batches(rows, EVALUATION_BATCH)
-    return mean_scores(jax.lax.map(lambda rows: score_batch(forward, params, take(data, rows)), batches))
+    batches = evaluation_batches(rows, jax.eval_shape(take, data, all_rows(1)))
+    return mean_scores(over_batches(lambda rows: score_batch(forward, params, take(data, rows)), batches, axis_name))
 
 
 def flops(function: Callable, *args: Any) -> float:

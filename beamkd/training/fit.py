@@ -2,11 +2,15 @@
 
 `fit` and its parts take one member (a seed, a generator, a node); `jax.vmap` makes many. Early stopping then is a mask:
 the loop goes on until all members have stopped, and those that have keep their state.
+
+With `axis_name`, devices along that axis of `jax.pmap`, `jax.vmap` or `map_members` share each batch: all have the same
+arguments and return the same results, those of one device to rounding. Each takes its share of the rows of a training
+batch, and whole batches of the validation.
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +18,17 @@ import optax
 from flax import struct
 
 from beamkd.base import Array, InputError, Rows, expect_at_least
-from beamkd.training.batches import in_batches, shuffled
+from beamkd.training.batches import in_batches, over_batches, own_share, shuffled
 
 Params = Any
 Data = Any
-StepLoss = Callable[[Params, Any, Array | None], tuple[Array, dict[str, Array]]]
-"""loss(params, batch, key) -> (a scalar, its parts by name). Without a key: no dropout, as validation wants it."""
+StepLoss = Callable[..., tuple[Array, dict[str, Array]]]
+"""loss(params, batch, key, axis_name=None) -> (a scalar, its parts by name). Without a key: no dropout, as validation
+wants it. `axis_name` is given only where devices along that axis share a batch: `batch` then is one's share, and the loss
+that of the whole batch."""
+
+Optimizer = Literal["adam", "adamw", "sgd"]
+Schedule = Literal["cosine", "steps", "constant"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,11 +47,11 @@ class FitConfig:
     """Times the weights, added to the gradient; with adamw to the step, times the learning rate."""
     clip: float = 1.0
     """Greatest global norm of the gradient; 0: no limit."""
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    optimizer: Optimizer = "adam"
     """Adam (Kingma and Ba, 2015), the same with decoupled weight decay (Loshchilov and Hutter, 2019), or SGD."""
     momentum: float = 0.9
     """Of SGD."""
-    schedule: Literal["cosine", "steps", "constant"] = "cosine"
+    schedule: Schedule = "cosine"
     """Of the learning rate over the epochs."""
     milestones: tuple[int, ...] = ()
     """Epochs after which 'steps' multiplies the learning rate by `decay`."""
@@ -50,9 +59,9 @@ class FitConfig:
 
     def __post_init__(self):
         expect_at_least(self, epochs=1, batch_size=1, patience=0, l2=0, clip=0, momentum=0, decay=0)
-        for name, known in {"optimizer": ("adam", "adamw", "sgd"), "schedule": ("cosine", "steps", "constant")}.items():
-            if getattr(self, name) not in known:
-                raise InputError(f"{name}: expected one of {', '.join(known)}, found {getattr(self, name)}")
+        for name, known in {"optimizer": Optimizer, "schedule": Schedule}.items():
+            if getattr(self, name) not in get_args(known):
+                raise InputError(f"{name}: expected one of {', '.join(get_args(known))}, found {getattr(self, name)}")
         if not isinstance(self.milestones, tuple) or min(self.milestones, default=1) < 1:
             raise InputError(f"milestones: expected a tuple of epochs, 1 or more, found {self.milestones}")
         if bool(self.milestones) != (self.schedule == "steps"):
@@ -123,7 +132,14 @@ def start(task: Task, params: Params, data: Data, train: Rows) -> FitState:
 
 
 def advance(
-    task: Task, state: FitState, key: Array, data: Data, train: Rows, val: Rows | None, until: int | Array
+    task: Task,
+    state: FitState,
+    key: Array,
+    data: Data,
+    train: Rows,
+    val: Rows | None,
+    until: int | Array,
+    axis_name: str | None = None,
 ) -> FitState:
     """Train until epoch `until`, or to the end if that comes first.
 
@@ -135,6 +151,7 @@ def advance(
       train: the rows to train on, shuffled each epoch. Padded ones have no effect, nor have batches of padding alone.
       val: the rows whose mean loss chooses the best epoch and stops early; None to do without.
       until: epoch, may be traced.
+      axis_name: the axis of devices that share each batch.
 
     Returns:
       The state then.
@@ -143,7 +160,7 @@ def advance(
     def going(state):
         return (state.epoch < until) & ~stopped(task.config, state)
 
-    return jax.lax.while_loop(going, lambda state: _epoch(task, state, key, data, train, val), state)
+    return jax.lax.while_loop(going, lambda state: _epoch(task, state, key, data, train, val, axis_name), state)
 
 
 def stopped(config: FitConfig, state: FitState) -> Array:
@@ -152,9 +169,17 @@ def stopped(config: FitConfig, state: FitState) -> Array:
     return (state.epoch >= config.epochs) | out_of_patience
 
 
-def fit(task: Task, key: Array, params: Params, data: Data, train: Rows, val: Rows | None = None) -> FitState:
+def fit(
+    task: Task,
+    key: Array,
+    params: Params,
+    data: Data,
+    train: Rows,
+    val: Rows | None = None,
+    axis_name: str | None = None,
+) -> FitState:
     """Train from `params` to the end; arguments as in `advance`. `.best` of the result are the weights to use."""
-    return advance(task, start(task, params, data, train), key, data, train, val, task.config.epochs)
+    return advance(task, start(task, params, data, train), key, data, train, val, task.config.epochs, axis_name)
 
 
 def epoch_batches(config: FitConfig, key: Array, epoch: Array, train: Rows) -> tuple[Rows, Array]:
@@ -170,7 +195,14 @@ def validation_batches(config: FitConfig, val: Rows) -> Rows:
 
 
 def train_pass(
-    task: Task, params: Params, opt_state: Any, epoch: Array, data: Data, batches: Rows, keys: Array
+    task: Task,
+    params: Params,
+    opt_state: Any,
+    epoch: Array,
+    data: Data,
+    batches: Rows,
+    keys: Array,
+    axis_name: str | None = None,
 ) -> tuple[Params, Any, dict[str, Array]]:
     """Train on some batches, one after the other: all of an epoch, or a part of it.
 
@@ -182,18 +214,23 @@ def train_pass(
       data: whatever `task.take` takes.
       batches: rows, [steps, B]. Batches of padding alone have no effect.
       keys: [steps].
+      axis_name: the axis of devices that share each batch.
 
     Returns:
       The weights, the optimizer's state, and the loss and its parts in each step, [steps].
     """
     optimizer = _optimizer(task.config)
     rate = _learning_rate(task.config, epoch)
+    axis = {} if axis_name is None else {"axis_name": axis_name}
 
     def step(carry, inputs):
         params, opt_state = carry
         rows, step_key = inputs
-        batch = task.take(data, rows)
-        (loss, parts), gradient = jax.value_and_grad(task.loss, has_aux=True)(params, batch, step_key)
+        batch = task.take(data, own_share(rows, axis_name))
+        (loss, parts), gradient = jax.value_and_grad(task.loss, has_aux=True)(params, batch, step_key, **axis)
+        if axis_name is not None:
+            # Each device has the gradient of the sum of all devices' losses, which are the same, by its own share.
+            gradient = jax.lax.pmean(gradient, axis_name)
         direction, opt_state = optimizer.update(gradient, opt_state, params)
         params = jax.tree.map(lambda weight, update: weight - rate * update, params, direction)
         return _where(rows.mask.any(), (params, opt_state), carry), {"loss": loss, **parts}
@@ -202,9 +239,9 @@ def train_pass(
     return params, opt_state, terms
 
 
-def validation_pass(task: Task, params: Params, data: Data, batches: Rows) -> Array:
+def validation_pass(task: Task, params: Params, data: Data, batches: Rows, axis_name: str | None = None) -> Array:
     """Loss of each batch [steps, B] without dropout, [steps]."""
-    return jax.lax.map(lambda rows: task.loss(params, task.take(data, rows), None)[0], batches)
+    return over_batches(lambda rows: task.loss(params, task.take(data, rows), None)[0], batches, axis_name)
 
 
 def end_epoch(
@@ -242,13 +279,17 @@ def end_epoch(
     return FitState(params, opt_state, best, best_loss, best_epoch, epoch, history)
 
 
-def _epoch(task: Task, state: FitState, key: Array, data: Data, train: Rows, val: Rows | None) -> FitState:
+def _epoch(
+    task: Task, state: FitState, key: Array, data: Data, train: Rows, val: Rows | None, axis_name: str | None
+) -> FitState:
     batches, keys = epoch_batches(task.config, key, state.epoch, train)
-    params, opt_state, terms = train_pass(task, state.params, state.opt_state, state.epoch, data, batches, keys)
+    params, opt_state, terms = train_pass(
+        task, state.params, state.opt_state, state.epoch, data, batches, keys, axis_name
+    )
     if val is None:
         return end_epoch(state, params, opt_state, terms, batches.mask)
     held_out = validation_batches(task.config, val)
-    losses = validation_pass(task, params, data, held_out)
+    losses = validation_pass(task, params, data, held_out, axis_name)
     return end_epoch(state, params, opt_state, terms, batches.mask, losses, held_out.mask)
 
 

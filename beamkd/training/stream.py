@@ -4,7 +4,6 @@ A superbatch is the examples of some consecutive batches. Order, batches, keys a
 device, so the result is the same to rounding. All arrays here have a leading axis of members.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from beamkd.base import Array, Rows
-from beamkd.training.batches import all_rows, in_batches
-from beamkd.training.devices import map_members, spread_batch
+from beamkd.base import Array, Rows, Stream
+from beamkd.training.batches import all_rows, evaluation_batches, fitting, over_batches
+from beamkd.training.devices import map_members
 from beamkd.training.fit import (
     Data,
     FitState,
@@ -32,32 +31,16 @@ from beamkd.training.fit import (
 )
 from beamkd.training.hosts import to_host
 
-SUPERBATCH = 8192
-"""Examples, of all members together, that are read at once: about 65 MB of LiDAR windows."""
+SUPERBATCH_BYTES = 64 * 2**20
+"""Of the examples, of all members together, that are read at once; of LiDAR windows about 8,000."""
 
 AHEAD = 2
 """Superbatches that are ready before they are needed."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Stream:
-    """A dataset on the host.
-
-    Attributes:
-      read: read(rows) -> the examples of some rows, [members, N] of them, as NumPy arrays [members, N, ...]. Another
-        thread calls it.
-      prepare: prepare(context, examples) -> what `Task.take` takes. Runs on the device, for one member.
-      context: arrays that stay on the device, for instance a teacher's weights, [members, ...].
-    """
-
-    read: Callable[[Rows], Any]
-    prepare: Callable[[Any, Any], Data] = lambda context, examples: examples
-    context: Any = None
-
-
 def start_stream(task: Task, params: Params, stream: Stream, train: Rows) -> FitState:
     """The state of all members before the first epoch; as `beamkd.training.start`, which does one."""
-    examples = stream.read(jax.tree.map(lambda leaf: np.asarray(leaf[:, :1]), train))
+    examples = _first(stream, train)
 
     def one(params, context, examples):
         return start(task, params, stream.prepare(context, examples), all_rows(1))
@@ -65,13 +48,21 @@ def start_stream(task: Task, params: Params, stream: Stream, train: Rows) -> Fit
     return jax.jit(jax.vmap(one))(params, stream.context, examples)
 
 
-def epoch_of_stream(task: Task, stream: Stream, over_members: Callable = map_members) -> Callable[..., FitState]:
+def _first(stream: Stream, rows: Rows) -> Any:
+    """The example of the first row of each member, [members, 1, ...]."""
+    return stream.read(jax.tree.map(lambda leaf: np.asarray(leaf[:, :1]), to_host(rows)))
+
+
+def epoch_of_stream(
+    task: Task, stream: Stream, over_members: Callable = map_members, axis_name: str | None = None
+) -> Callable[..., FitState]:
     """Compile an epoch of all members over a stream.
 
     Args:
       task: what and how; its `take` gets what `stream.prepare` gives, for instance `beamkd.data.select`.
       stream: the dataset.
       over_members: over_members(function of one member, axes) -> of all, as `map_members` on some devices.
+      axis_name: the axis of devices that share each batch, which `over_members` binds.
 
     Returns:
       epoch(state, keys, train, val) -> the state an epoch later, of stopped members as it was; arguments as in
@@ -79,10 +70,11 @@ def epoch_of_stream(task: Task, stream: Stream, over_members: Callable = map_mem
     """
 
     def train_some(params, opt_state, epoch, context, examples, mask, keys):
-        return train_pass(task, params, opt_state, epoch, stream.prepare(context, examples), _rows(mask), keys)
+        data = stream.prepare(context, examples)
+        return train_pass(task, params, opt_state, epoch, data, _rows(mask), keys, axis_name)
 
     def validate_some(params, context, examples, mask):
-        return validation_pass(task, params, stream.prepare(context, examples), _rows(mask))
+        return validation_pass(task, params, stream.prepare(context, examples), _rows(mask), axis_name)
 
     def end(state, *ended):
         done = stopped(task.config, state)
@@ -113,8 +105,8 @@ def map_batches(
     function: Callable[[Params, Any], Any],
     data: Data | Stream,
     take: Callable,
-    size: int,
     over_members: Callable = map_members,
+    axis_name: str | None = None,
 ) -> Callable[[Params, Rows], Any]:
     """Compile a function of one batch into one over many rows of a dataset, be it on the device or on the host.
 
@@ -122,25 +114,30 @@ def map_batches(
       function: function(params, batch) -> arrays.
       data: the dataset, which all members share, or a stream.
       take: take(data, rows) -> batch; of a stream it gets what `prepare` gives.
-      size: rows in a batch.
       over_members: as in `epoch_of_stream`.
+      axis_name: the axis of devices that share the batches, likewise; the same bits as on one.
 
     Returns:
       run(params [members, ...], rows [members, N]) -> results of all batches, [members, batches, ...].
     """
 
-    def over_batches(params, data, batches):
-        return jax.lax.map(lambda rows: function(params, take(data, rows)), batches)
+    def on_data(params, data, batches):
+        return over_batches(lambda rows: function(params, take(data, rows)), batches, axis_name)
 
-    def over_superbatch(params, context, examples, mask):
-        return over_batches(params, data.prepare(context, examples), _rows(mask))
+    def on_examples(params, context, examples, mask):
+        return on_data(params, data.prepare(context, examples), _rows(mask))
 
-    batched = jax.vmap(functools.partial(in_batches, batch_size=size))
     if isinstance(data, Stream):
-        run = over_members(over_superbatch, (0, 0, 0, 0))
-        return lambda params, rows: _over(run, params, data, batched(rows))
-    run = over_members(over_batches, (0, None, 0))
-    return lambda params, rows: run(params, data, batched(rows))
+        run = over_members(on_examples, (0, 0, 0, 0))
+
+        def over_stream(params, rows):
+            example = jax.tree.map(lambda leaf: leaf[0], _first(data, rows))
+            return _over(run, params, data, jax.vmap(lambda rows: evaluation_batches(rows, example))(rows))
+
+        return over_stream
+    run = over_members(on_data, (0, None, 0))
+    example = jax.eval_shape(take, data, all_rows(1))
+    return lambda params, rows: run(params, data, jax.vmap(lambda rows: evaluation_batches(rows, example))(rows))
 
 
 def _over(run: Callable, params: Params, stream: Stream, batches: Rows) -> Any:
@@ -166,12 +163,13 @@ def _superbatches(stream: Stream, batches: Rows) -> Iterator[tuple[Any, np.ndarr
     """
     batches = to_host(batches)
     members, count, size = batches.index.shape
-    pieces = -(-count // max(SUPERBATCH // (members * size), 1))
+    rows = fitting(_first(stream, jax.tree.map(lambda leaf: leaf[:, 0], batches)), count * size, SUPERBATCH_BYTES)
+    pieces = -(-count // max(rows // size, 1))
     steps = np.arange(pieces * -(-count // pieces)).reshape(pieces, -1)
-    there, steps = steps < count, np.minimum(steps, count - 1)
+    real, steps = steps < count, np.minimum(steps, count - 1)
 
     def read(piece):
-        mask = batches.mask[:, steps[piece]] & there[piece, :, None]
+        mask = batches.mask[:, steps[piece]] & real[piece, :, None]
         rows = Rows(batches.index[:, steps[piece]].reshape(members, -1), mask.reshape(members, -1))
         return jax.device_put((stream.read(rows), mask))
 
@@ -183,4 +181,4 @@ def _superbatches(stream: Stream, batches: Rows) -> Iterator[tuple[Any, np.ndarr
 
 def _rows(mask: Array) -> Rows:
     """The rows of a superbatch in its batches, [steps, B]."""
-    return spread_batch(Rows(jnp.arange(mask.size).reshape(mask.shape), mask), axis=1)
+    return Rows(jnp.arange(mask.size).reshape(mask.shape), mask)

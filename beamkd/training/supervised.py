@@ -13,9 +13,9 @@ def mean_over_labels(loss: Loss) -> Loss:
     The last J + 1 steps are the predictions; the mean is over the slots that have a label.
     """
 
-    def mean(logits: Array, labels: Array) -> Array:
+    def mean(logits: Array, labels: Array, axis_name: str | None = None) -> Array:
         slots = labels.shape[1]
-        return masked_mean(loss(logits[:, -slots:], labels), labels >= 0)
+        return masked_mean(loss(logits[:, -slots:], labels), labels >= 0, axis_name=axis_name)
 
     return mean
 
@@ -33,7 +33,7 @@ def supervised_task(
     """
     objective = combine(labels=(1.0, mean_over_labels(loss)))
 
-    def step_loss(params, batch, key):
-        return objective(logits=forward(params, batch, key).logits, labels=batch.labels)
+    def step_loss(params, batch, key, **axis):
+        return objective(logits=forward(params, batch, key, **axis).logits, labels=batch.labels, **axis)
 
     return Task(step_loss, take, config)

@@ -11,12 +11,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from beamkd.base import InputError, Rows
+from beamkd.base import InputError, Rows, Stream
 from beamkd.training import checkpoints
 from beamkd.training.devices import map_members
 from beamkd.training.fit import Data, FitState, Params, Task, advance, start, stopped
 from beamkd.training.hosts import from_primary, to_host
-from beamkd.training.stream import Stream, epoch_of_stream, start_stream
+from beamkd.training.stream import epoch_of_stream, start_stream
 
 CHUNKS = 20
 """A training comes up for air this often, to show progress and to write a checkpoint."""
@@ -31,6 +31,7 @@ class Trainer:
 
     Attributes:
       over_members: over_members(function of one member, axes) -> of all, as `map_members` on some devices.
+      axis_name: the axis of devices that share each member's batches, which `over_members` binds; None: none do.
       folder: for checkpoints, one a training; None: none are kept.
       origin: what the trainings come from besides their names and rows, for instance a configuration, as JSON knows
         it. A checkpoint of another origin is refused.
@@ -40,6 +41,7 @@ class Trainer:
     """
 
     over_members: Callable = map_members
+    axis_name: str | None = None
     folder: Path | None = None
     origin: Any = None
     resume: bool = False
@@ -96,7 +98,9 @@ class Trainer:
         """The first state of a training on data that live on the device, and a step of some epochs."""
         rows = 0 if train.index.ndim == 2 else None
         begin = self.over_members(functools.partial(start, task), (0, axes, rows))
-        step = self.over_members(functools.partial(advance, task), (0, 0, axes, rows, rows, None))
+        step = self.over_members(
+            functools.partial(advance, task, axis_name=self.axis_name), (0, 0, axes, rows, rows, None)
+        )
         stride = -(-task.config.epochs // CHUNKS)
         first = begin(params, data, train)
         return first, lambda state: step(state, keys, data, train, val, epochs_done(state) + stride)
@@ -105,7 +109,7 @@ class Trainer:
         self, task: Task, keys: Any, params: Params, stream: Stream, train: Rows, val: Rows | None
     ) -> tuple[FitState, Step]:
         """As `_resident`, with data on the host. A step is an epoch, for these are long."""
-        step = epoch_of_stream(task, stream, self.over_members)
+        step = epoch_of_stream(task, stream, self.over_members, self.axis_name)
         return start_stream(task, params, stream, train), lambda state: step(state, keys, train, val)
 
 

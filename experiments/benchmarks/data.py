@@ -30,14 +30,14 @@ from beamkd.sim import (
 )
 from beamkd.sim.simulate import CHUNK
 from experiments import datafree
-from experiments.benchmarks.timing import Bench, Point, Row, compile_program, repeated, sample
+from experiments.benchmarks.timing import Bench, Point, Timing, compile_program, repeated, sample
 from experiments.common.flags import SIMULATED_DRIVES
 
 STREET = Street(others=3, buildings=(Building(18.0), Building(-6.0)))
 """Four boxes, the served car among them, and two walls: 15 paths."""
 
 
-def _simulate(bench: Bench) -> Iterator[Row]:
+def _simulate(bench: Bench) -> Iterator[Timing]:
     """The whole simulator, random traffic to arrays in memory."""
     row = _time_simulation(bench, STREET, CHUNK)
     program = compile_program(
@@ -49,7 +49,7 @@ def _simulate(bench: Bench) -> Iterator[Row]:
     yield row | {"peak_bytes": program.peak_bytes}
 
 
-def _simulate_growth(bench: Bench) -> Iterator[Row]:
+def _simulate_growth(bench: Bench) -> Iterator[Timing]:
     """The whole simulator with more walls, boxes, antennas and drives, one at a time."""
     few = bench.quick
     for drives in (CHUNK, 2 * CHUNK) if few else (CHUNK, 2 * CHUNK, 4 * CHUNK, 8 * CHUNK):
@@ -63,7 +63,7 @@ def _simulate_growth(bench: Bench) -> Iterator[Row]:
         yield _time_simulation(bench, dataclasses.replace(STREET, antennas=antennas), CHUNK)
 
 
-def _time_simulation(bench: Bench, street: Street, drives: int) -> Row:
+def _time_simulation(bench: Bench, street: Street, drives: int) -> Timing:
     began = time.perf_counter()
     made = simulate(jax.random.key(bench.seed), street, drives)
     first = time.perf_counter() - began
@@ -83,7 +83,7 @@ def _time_simulation(bench: Bench, street: Street, drives: int) -> Row:
     return bench.row(Point(batch=drives), seconds, len(made.drive), compiling, **more)
 
 
-def _simulate_part(part: str, bench: Bench) -> Iterator[Row]:
+def _simulate_part(part: str, bench: Bench) -> Iterator[Timing]:
     """Channel, beam powers or LiDAR alone. Padding is computed too, but not counted as frames."""
     key, street = jax.random.key(bench.seed), STREET
     traffic = jax.jit(jax.vmap(lambda key: drive_traffic(key, street)))(jax.random.split(key, CHUNK))
@@ -109,7 +109,7 @@ def _simulate_part(part: str, bench: Bench) -> Iterator[Row]:
     yield bench.row(Point(batch=CHUNK), seconds, frames, program.compile_seconds, program.cost, program.peak_bytes)
 
 
-def _read_folder(bench: Bench) -> Iterator[Row]:
+def _read_folder(bench: Bench) -> Iterator[Timing]:
     """Read a DeepSense folder, the disk's cache warm."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = bench.folder or Path(scratch) / "street"
@@ -121,7 +121,7 @@ def _read_folder(bench: Bench) -> Iterator[Row]:
         yield bench.row(Point(batch=frames), seconds, frames)
 
 
-def _pipeline(bench: Bench) -> Iterator[Row]:
+def _pipeline(bench: Bench) -> Iterator[Timing]:
     """The whole data-free experiment with each recipe, compilation included, once."""
     devices = max(point.devices for point in bench.points)
     folder = {"source": "deepsense", "data_dir": bench.folder, "split": "inorder"}  # as the authors' program
@@ -139,7 +139,7 @@ def _pipeline(bench: Bench) -> Iterator[Row]:
         yield bench.row(point, np.array([took["total"]]), seeds, took["compile"], **more)
 
 
-DATA_CASES: dict[str, Callable[[Bench], Iterator[Row]]] = {
+DATA_CASES: dict[str, Callable[[Bench], Iterator[Timing]]] = {
     "simulate": _simulate,
     "simulate_channel": functools.partial(_simulate_part, "channel"),
     "simulate_beams": functools.partial(_simulate_part, "beams"),

@@ -15,19 +15,19 @@ import numpy as np
 from flax import linen as nn
 
 from beamkd.base import FUTURE, OBSERVED, SCAN_RAYS, Array, Batch, Drives, Metadata, Rows, Windows
-from beamkd.data import gather, lidar_batch, lidar_input, select
+from beamkd.data import gather, select, sensor_batch, sensor_input
 from beamkd.distill import distillation_task, held_out
 from beamkd.inversion import inversion_task
 from beamkd.models import CnnGruTeacher, Generator, GruStudent, GruTeacher, network
 from beamkd.training import FitConfig, Task, advance, all_rows, evaluate, map_members, start, supervised_task
-from beamkd.training.evaluate import EVALUATION_BATCH
+from beamkd.training.batches import EVALUATION_BATCH
 from experiments.benchmarks.timing import (
     MOST_ROUNDS,
     Bench,
     Cost,
     Point,
     Program,
-    Row,
+    Timing,
     compile_program,
     cost_of,
     repeated,
@@ -36,6 +36,8 @@ from experiments.benchmarks.timing import (
 
 STUDENT, TEACHER_GRU, TEACHER_CNN_GRU, GENERATOR = GruStudent(), GruTeacher(), CnnGruTeacher(), Generator()
 NETWORKS = {"student": STUDENT, "teacher_gru": TEACHER_GRU, "teacher_cnn_gru": TEACHER_CNN_GRU}
+
+INPUT, AS_BATCH = sensor_input("lidar"), functools.partial(sensor_batch, future=FUTURE, name="lidar")
 
 BEAMS = 64
 
@@ -54,7 +56,7 @@ counts one round."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Lesson:
+class Workload:
     """What is trained in a case.
 
     Attributes:
@@ -72,36 +74,36 @@ class Lesson:
     val: Rows | None = None
 
 
-def _lesson(case: str, batch: int, dtype: str, count: int, last: int = 0) -> Lesson:
-    """The lesson of a case over `count` windows, of which the `last` ones are for validation."""
+def _workload(case: str, batch: int, dtype: str, count: int, last: int = 0) -> Workload:
+    """The workload of a case over `count` windows, of which the `last` ones are for validation."""
     train, val = held_out(count, last) if last else (all_rows(count), None)
     config = FitConfig(epochs=MOST_ROUNDS, batch_size=batch, patience=0)
     if case == "generator":
         # Members share the teacher, as fifty generators of one teacher do. An epoch of theirs is one step.
-        task = inversion_task(network(TEACHER_CNN_GRU, lidar_input, dtype=dtype), GENERATOR, lidar_batch, config=config)
+        task = inversion_task(network(TEACHER_CNN_GRU, INPUT, dtype=dtype), GENERATOR, AS_BATCH, config=config)
         width = TEACHER_CNN_GRU.hidden
         data = (_teacher(), Metadata(jnp.zeros(width), jnp.ones(width)))
-        return Lesson(task, _shapes(GENERATOR, GENERATOR.noise), data, all_rows(batch))
+        return Workload(task, _shapes(GENERATOR, GENERATOR.noise), data, all_rows(batch))
     if case.startswith("student_data_free"):
-        task = distillation_task(network(STUDENT, lidar_input, dtype=dtype), select, config)
-        scans = lidar_batch(_scans(count))
+        task = distillation_task(network(STUDENT, INPUT, dtype=dtype), select, config)
+        scans = AS_BATCH(_scans(count))
         if case == "student_data_free":
             # The teacher's answers are there, for they are computed once, before the first epoch.
             answers = jax.random.normal(jax.random.key(0), (count, OBSERVED + FUTURE, BEAMS))
-            return Lesson(task, _shapes(STUDENT), (scans, answers), train, val)
+            return Workload(task, _shapes(STUDENT), (scans, answers), train, val)
         task = dataclasses.replace(task, take=functools.partial(_take_and_ask, dtype))
-        return Lesson(task, _shapes(STUDENT), (scans, _teacher()), train, val)
+        return Workload(task, _shapes(STUDENT), (scans, _teacher()), train, val)
     module = NETWORKS[case.removesuffix("_supervised")]
-    predict = network(module, lidar_input, dtype=dtype, predicted_only=True)
+    predict = network(module, INPUT, dtype=dtype, predicted_only=True)
     task = supervised_task(predict, gather, dataclasses.replace(config, clip=0))
-    return Lesson(task, _shapes(module), _windows(count), train, val)
+    return Workload(task, _shapes(module), _windows(count), train, val)
 
 
-def _take_and_ask(dtype: str, data: tuple[Batch, Any], rows: Rows) -> tuple[Batch, Array]:
+def _take_and_ask(dtype: str, data: tuple[Batch, Any], rows: Rows) -> tuple[Batch, dict[str, Array]]:
     """Scans, and what the frozen teacher says of them now; the task differentiates neither."""
     examples, params = data
     batch = select(examples, rows)
-    return batch, network(TEACHER_CNN_GRU, lidar_input, dtype=dtype)(params, batch, None).logits
+    return batch, {"teacher_logits": network(TEACHER_CNN_GRU, INPUT, dtype=dtype)(params, batch, None).logits}
 
 
 def _teacher() -> Any:
@@ -142,47 +144,47 @@ def _windows(count: int) -> Windows:
     return Windows(drives, first + jnp.arange(OBSERVED), current + jnp.arange(FUTURE + 1), drives.drive[:count])
 
 
-def _train(case: str, bench: Bench) -> Iterator[Row]:
+def _train(case: str, bench: Bench) -> Iterator[Timing]:
     """One training step at every point: an epoch's time over its steps."""
     least = 2 if case == "generator" else 1  # the variance of its teacher's features takes two windows
     points = (dataclasses.replace(point, batch=max(least, point.batch)) for point in bench.points)
     for point in dict.fromkeys(points):
         fitting = WINDOWS_A_CALL // (point.batch * point.members)
         steps = 1 if case == "generator" else max(LEAST_STEPS, min(fitting, MOST_STEPS))
-        lesson = _lesson(case, point.batch, point.dtype, steps * point.batch)
-        program, seconds = _time_epochs(bench, point, lesson)
+        workload = _workload(case, point.batch, point.dtype, steps * point.batch)
+        program, seconds = _time_epochs(bench, point, workload)
         cost = step_cost(case, point.batch, point.dtype).times(point.members)
         items = point.members * point.batch
         yield bench.row(point, seconds / steps, items, program.compile_seconds, cost, program.peak_bytes)
 
 
-def _epoch(case: str, count: int, last: int, bench: Bench) -> Iterator[Row]:
+def _epoch(case: str, count: int, last: int, bench: Bench) -> Iterator[Timing]:
     """One epoch of one member, validation included."""
     for point in bench.alone:
-        lesson = _lesson(case, point.batch, point.dtype, count, last)
-        program, seconds = _time_epochs(bench, point, lesson)
+        workload = _workload(case, point.batch, point.dtype, count, last)
+        program, seconds = _time_epochs(bench, point, workload)
         steps = -(-(count - last) // point.batch)
         sweep = 4 * point.batch  # validation takes batches four times as large
 
-        def validate(params, data, rows, task=lesson.task):
+        def validate(params, data, rows, task=workload.task):
             return task.loss(params, task.take(data, rows), None)[0]
 
-        def validation(rows, validate=validate, lesson=lesson):
-            return cost_of(validate, lesson.shapes, lesson.data, all_rows(rows))
+        def validation(rows, validate=validate, workload=workload):
+            return cost_of(validate, workload.shapes, workload.data, all_rows(rows))
 
         cost = step_cost(case, point.batch, point.dtype).times(steps)
         cost = cost.plus(_in_proportion(validation, min(sweep, last)).times(-(-last // sweep)))
         yield bench.row(point, seconds, count - last, program.compile_seconds, cost, program.peak_bytes)
 
 
-def _time_epochs(bench: Bench, point: Point, lesson: Lesson) -> tuple[Program, np.ndarray]:
+def _time_epochs(bench: Bench, point: Point, workload: Workload) -> tuple[Program, np.ndarray]:
     """Seconds that an epoch of all members takes, [samples]."""
-    params = _weights(lesson.shapes, point.members)
-    begin = jax.vmap(functools.partial(start, lesson.task), (0, None, None))
-    state = jax.jit(begin)(params, lesson.data, lesson.train)
+    params = _weights(workload.shapes, point.members)
+    begin = jax.vmap(functools.partial(start, workload.task), (0, None, None))
+    state = jax.jit(begin)(params, workload.data, workload.train)
     keys = jax.random.split(jax.random.key(2), point.members)
-    train = map_members(functools.partial(advance, lesson.task), (0, 0, None, None, None, None), point.devices)
-    program = compile_program(train, state, keys, lesson.data, lesson.train, lesson.val, jnp.int32(1))
+    train = map_members(functools.partial(advance, workload.task), (0, 0, None, None, None, None), point.devices)
+    program = compile_program(train, state, keys, workload.data, workload.train, workload.val, jnp.int32(1))
     seconds = sample(lambda epochs: program.call(*program.args[:-1], jnp.int32(epochs)), bench.repeats)
     return program, seconds
 
@@ -201,13 +203,13 @@ def step_cost(case: str, batch: int, dtype: str) -> Cost:
     """Of one training step of one member: an epoch of a single batch, so that no loop is counted short."""
     if batch > COUNTED:
         return _in_proportion(lambda fewer: step_cost(case, fewer, dtype), batch)
-    lesson = _lesson(case, batch, dtype, batch)
-    key, data, rows = jax.random.key(0), lesson.data, lesson.train
-    state = jax.eval_shape(lambda params: start(lesson.task, params, data, rows), lesson.shapes)
-    return cost_of(functools.partial(advance, lesson.task), state, key, data, rows, None, jnp.int32(1))
+    workload = _workload(case, batch, dtype, batch)
+    key, data, rows = jax.random.key(0), workload.data, workload.train
+    state = jax.eval_shape(lambda params: start(workload.task, params, data, rows), workload.shapes)
+    return cost_of(functools.partial(advance, workload.task), state, key, data, rows, None, jnp.int32(1))
 
 
-def _infer(module: nn.Module, bench: Bench) -> Iterator[Row]:
+def _infer(module: nn.Module, bench: Bench) -> Iterator[Timing]:
     """Scans from the host's memory to the predicted slots' logits there, dispatch included, at every point."""
     for point in bench.points:
         predict, scans = _predictor(module, point.dtype), np.asarray(_scans(point.batch))
@@ -224,10 +226,10 @@ def _infer(module: nn.Module, bench: Bench) -> Iterator[Row]:
 
 
 def _predictor(module: nn.Module, dtype: str) -> Callable[[Any, Array], Array]:
-    forward = network(module, lidar_input, dtype=dtype, predicted_only=True)
+    forward = network(module, INPUT, dtype=dtype, predicted_only=True)
 
     def predict(params, scans):
-        return forward(params, lidar_batch(scans)).logits
+        return forward(params, AS_BATCH(scans)).logits
 
     return predict
 
@@ -236,10 +238,10 @@ def _fetch(function: Callable, *args: Any) -> np.ndarray:
     return np.asarray(function(*args))
 
 
-def _evaluate(module: nn.Module, bench: Bench) -> Iterator[Row]:
+def _evaluate(module: nn.Module, bench: Bench) -> Iterator[Timing]:
     """All metrics over Scenario 8's number of windows, one member."""
     for point in bench.alone:
-        forward = network(module, lidar_input, dtype=point.dtype, predicted_only=True)
+        forward = network(module, INPUT, dtype=point.dtype, predicted_only=True)
         score = functools.partial(evaluate, forward, take=gather)
         params = jax.tree.map(lambda leaf: leaf[0], _weights(_shapes(module), 1))
         program = compile_program(score, params, _windows(WINDOWS), all_rows(WINDOWS))
@@ -267,7 +269,7 @@ step; in our training it does not."""
 
 _SUPERVISED = (TRAINED_ON + VALIDATED_ON, VALIDATED_ON)
 
-NETWORK_CASES: dict[str, Callable[[Bench], Iterator[Row]]] = {
+NETWORK_CASES: dict[str, Callable[[Bench], Iterator[Timing]]] = {
     **{case: functools.partial(_train, case) for case in TRAINING},
     "epoch_student": functools.partial(_epoch, "student_supervised", *_SUPERVISED),
     "epoch_student_data_free": functools.partial(_epoch, "student_data_free", SEQUENCES + HELD_OUT, HELD_OUT),

@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 
 from beamkd.training import fast_options
 
-Row = dict[str, Any]
+Timing = dict[str, Any]
 """A row of results.json."""
 
 LEAST_SECONDS = 0.1
@@ -213,7 +213,7 @@ class Bench:
         cost: Cost | None = None,
         peak_bytes: int | None = None,
         **more: Any,
-    ) -> Row:
+    ) -> Timing:
         """A row of results.json.
 
         Args:

@@ -1,8 +1,7 @@
-"""What the studies of one network against another share: the data with their splits, and networks for every seed."""
+"""What the studies of one network against another share: the data for every seed, and how networks do on them."""
 
 import dataclasses
 import functools
-import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -11,24 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from beamkd.base import Array, Batch, Forward, Model, Rows, Windows
+from beamkd.base import Array, Model, Rows
 from beamkd.claims import METRICS
-from beamkd.data import (
-    Split,
-    gather,
-    lidar_input,
-    make_windows,
-    on_host,
-    origin,
-    select,
-    split_drives,
-    stack_splits,
-)
-from beamkd.models import count_weights, network, save_network
+from beamkd.data import Dataset, deal, forward_of, make_windows, on_host, origin
+from beamkd.models import count_weights, save_network
 from beamkd.training import (
     FitState,
     Scores,
-    Stream,
     flops,
     from_primary,
     map_batches,
@@ -37,130 +25,50 @@ from beamkd.training import (
     sums_by_drive,
     to_host,
 )
-from beamkd.training.evaluate import EVALUATION_BATCH
 from beamkd.training.hosts import agreed
 from experiments.common.flags import Flags, load_drives
 from experiments.common.folder import NETWORKS
 from experiments.common.run import Run
 
+SENSORS = ("lidar",)
+"""What the networks of these studies see."""
+
 
 @dataclasses.dataclass(frozen=True)
-class Net:
-    """A network with its weights for every seed.
+class Trained:
+    """A network of all seeds, and how its training went.
 
     Attributes:
-      module: the Flax module.
-      forward: it as a function of batches.
-      predict: the same, with the logits of the predicted slots alone.
-      params: its weights, [members, ...].
-      fit: how its training went; None if it was loaded.
+      model: with weights [members, ...].
+      fit: None if it was loaded.
     """
 
-    module: nn.Module
-    forward: Forward
-    predict: Forward
-    params: Any
+    model: Model
     fit: FitState | None = None
 
-    @classmethod
-    def of(cls, module: nn.Module, params: Any) -> "Net":
-        """A network of scans."""
-        return cls(module, network(module, lidar_input), network(module, lidar_input, predicted_only=True), params)
 
-    def trained(self, fit: FitState) -> "Net":
-        """The same network with the weights that training chose."""
-        return dataclasses.replace(self, params=fit.best, fit=fit)
-
-
-@dataclasses.dataclass(frozen=True)
-class World:
-    """What all phases share.
-
-    Attributes:
-      windows: W windows of real or simulated drives.
-      split: rows of each part, [members, N].
-      keys: [members], one a seed.
-      drives: how many drives each part has.
-      origin: what a folder says of how it came about; None if it says nothing.
-    """
-
-    windows: Windows
-    split: Split
-    keys: Array
-    drives: dict[str, int]
-    origin: str | None = None
-
-    @property
-    def data(self) -> Windows | Stream:
-        """The windows, or a stream of them where their frames do not live on the device."""
-        return Stream(functools.partial(gather, self.windows)) if on_host(self.windows) else self.windows
-
-    @property
-    def take(self) -> Callable[[Any, Rows], Batch]:
-        """How batches are taken from `data`, or from what was read of the stream."""
-        return select if on_host(self.windows) else gather
-
-    @property
-    def scans(self) -> tuple[int, int, int]:
-        """Shape of one window's scans, [1, L, R]."""
-        return 1, self.windows.observed.shape[1], self.windows.frames.sensors["lidar"].shape[-1]
-
-    @property
-    def future(self) -> int:
-        """J."""
-        return self.windows.predicted.shape[1] - 1
-
-    @property
-    def beams(self) -> int:
-        """M."""
-        return self.windows.frames.power.shape[-1]
-
-    def draws(self, name: str) -> Array:
-        """Keys for one purpose, [members]."""
-        return jax.vmap(lambda key: jax.random.fold_in(key, zlib.crc32(name.encode())))(self.keys)
-
-    def models(self, nets: dict[str, Net]) -> dict[str, Model]:
-        """Networks of scans as they are saved, with weights [members, ...]."""
-        return {name: Model(net.module, net.params, self.scans[1:]) for name, net in nets.items()}
-
-    def net(self, module: nn.Module, name: str) -> Net:
-        """A network of scans with its initial weights, for which one frame will do."""
-        return Net.of(module, init_weights(module, self.draws(name), (1, 1, self.scans[-1])))
-
-
-def init_weights(module: nn.Module, keys: Array, shape: tuple[int, ...]) -> Any:
-    """Initial weights of `module` for inputs of `shape`, [members, ...]."""
-    return jax.jit(jax.vmap(lambda key: module.init(key, jnp.zeros(shape))))(keys)
-
-
-def open_world(run: Run, config: Flags) -> World:
-    """Read or simulate the data that the flags name, and deal out the drives for every seed."""
+def open_dataset(run: Run, config: Flags) -> tuple[Dataset, Array]:
+    """Read or simulate the data that the flags name, and deal out the drives: the dataset, and a key a seed."""
     keys = jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds))
 
     def load():
-        windows = make_windows(load_drives(config, run.drives))
         said = origin(config.data_dir, config.scenario) if config.source == "deepsense" else None
-        return windows, [split_drives(key, windows, config.split) for key in keys], said
+        return deal(keys, make_windows(load_drives(config, run.drives)), config.split, said)
 
     with run.phase("data"):
-        windows, splits, said = agreed(load)  # each process has files of its own
-    parts = {name: getattr(splits[0], name) for name in ("train", "val", "test")}
-    drives = {name: len(np.unique(np.asarray(windows.drive)[rows.index])) for name, rows in parts.items()}
-    frames = len(windows.frames.power)
+        dataset = agreed(load)  # each process has files of its own
+    windows = dataset.windows
+    frames, drives = len(windows.frames.power), sum(_drives(dataset).values())
     place = f", streamed from {run.drives}" if on_host(windows) else ""
-    run.say(f"{config.source}: {frames} frames, {sum(drives.values())} drives, {len(windows)} windows{place}")
-    return World(windows, stack_splits(splits), keys, drives, said)
+    run.say(f"{config.source}: {frames} frames, {drives} drives, {len(windows)} windows{place}")
+    return dataset, keys
 
 
-def over_batches(run: Run, world: World, function: Callable[[Any, Batch], Any]) -> Callable[[Any, Rows], Any]:
-    """Compile function(params, batch) into one over many rows, as `beamkd.training.map_batches` says."""
-    return map_batches(function, world.data, world.take, EVALUATION_BATCH, run.map)
-
-
-def scorer(run: Run, world: World, predict: Forward) -> Callable[[Any, Rows], Scores]:
+def scorer(run: Run, dataset: Dataset, model: Model) -> Callable[[Any, Rows], Scores]:
     """A compiled function (params, rows) -> scores of all batches, [members, batches, ...], NumPy's arrays."""
-    score = over_batches(run, world, functools.partial(score_batch, predict))
-    return lambda params, rows: to_host(score(params, rows))
+    score = functools.partial(score_batch, forward_of(model, predicted_only=True))
+    over_rows = map_batches(score, dataset.source(model.inputs), dataset.take, run.over_members, run.axis_name)
+    return lambda params, rows: to_host(over_rows(params, rows))
 
 
 def over_all_batches(scores: Scores) -> dict[str, Array]:
@@ -183,8 +91,8 @@ def keep_networks(run: Run, config: Flags, models: dict[str, Model]) -> None:
     from_primary(write)
 
 
-def evaluate_nets(
-    run: Run, world: World, nets: dict[str, Net]
+def evaluate_networks(
+    run: Run, dataset: Dataset, networks: dict[str, Trained]
 ) -> tuple[dict[str, dict], dict[str, Any], dict[str, np.ndarray]]:
     """How networks do on the test split.
 
@@ -193,17 +101,20 @@ def evaluate_nets(
       'number' of the D drives that any member tests, and the 'counts' of `beamkd.claims`; and by network the beams
       predicted for current slots, [members, N].
     """
-    scorers = {predict: scorer(run, world, predict) for predict in {net.predict for net in nets.values()}}
-    test, drive = to_host(world.split.test), np.asarray(world.windows.drive)
+    test, drive = to_host(dataset.split.test), np.asarray(dataset.windows.drive)
     numbers = np.unique(drive[test.index[test.mask]])
-    methods, beams, counts = {}, {}, {}
-    for name, net in nets.items():
-        scores = scorers[net.predict](net.params, world.split.test)
+    scorers, methods, beams, counts = {}, {}, {}, {}
+    for name, network in networks.items():
+        model = network.model
+        program = model.module, *model.inputs.items()  # those that differ in their weights alone share one
+        if program not in scorers:
+            scorers[program] = scorer(run, dataset, model)
+        scores = scorers[program](model.params, dataset.split.test)
         sums, counts = _by_drive(scores, test, drive, numbers)
         methods[name] = {**over_all_batches(scores), "by_drive": sums}
         beams[name] = scores.beams.reshape(len(scores.beams), -1)
-        if net.fit:
-            methods[name] |= {"epochs": net.fit.epoch, "best_epoch": net.fit.best_epoch}
+        if network.fit:
+            methods[name] |= {"epochs": network.fit.epoch, "best_epoch": network.fit.best_epoch}
     return methods, {"number": numbers, "counts": counts}, beams
 
 
@@ -220,28 +131,40 @@ def _by_drive(scores: Scores, rows: Rows, drive: np.ndarray, numbers: np.ndarray
     return jax.tree.map(lambda leaf: leaf.round(6), sums), jax.tree.map(lambda leaf: leaf.astype(int), counts)
 
 
-def cost(world: World, module: nn.Module) -> dict[str, float]:
-    """Weights of a network of scans, and the operations that one window takes."""
-    return cost_of(module, world.scans, future=world.future)
+def cost(dataset: Dataset, module: nn.Module) -> dict[str, float]:
+    """Weights of a network of the studies' sensors, and the operations that one window takes."""
+    shapes = {name: leaf.shape for name, leaf in dataset.spec(SENSORS).items()}
+    return cost_of(Model(module, None, shapes), future=dataset.future)
 
 
-def cost_of(module: nn.Module, shape: tuple[int, ...], **options: Any) -> dict[str, float]:
-    """Weights of a network, and the operations that one input of `shape` takes."""
-    inputs = jax.ShapeDtypeStruct(shape, jnp.float32)
-    params = jax.eval_shape(module.init, jax.random.key(0), inputs)
-    operations = flops(lambda params, inputs: module.apply(params, inputs, **options), params, inputs)
+def cost_of(model: Model, **options: Any) -> dict[str, float]:
+    """Weights of a network, and the operations that one input takes."""
+    inputs = {name: jax.ShapeDtypeStruct((1, *shape), jnp.float32) for name, shape in model.inputs.items()}
+    inputs = inputs if len(inputs) > 1 else next(iter(inputs.values()))
+    params = jax.eval_shape(model.module.init, jax.random.key(0), inputs)
+    operations = flops(lambda params, inputs: model.module.apply(params, inputs, **options), params, inputs)
     return {"parameters": count_weights(params), "flops_per_window": operations}
 
 
-def describe(config: Flags, world: World) -> dict[str, Any]:
+def describe(config: Flags, dataset: Dataset) -> dict[str, Any]:
     """The part 'data' of the results."""
-    parts = {name: getattr(world.split, name).mask.sum(-1) for name in world.drives}
+    drives = _drives(dataset)
+    parts = {name: getattr(dataset.split, name).mask.sum(-1) for name in drives}
     return {
         "source": config.source,
         "scenario": config.scenario if config.source == "deepsense" else None,
-        "origin": world.origin,
+        "origin": dataset.origin,
         "windows": {name: int(counts[0]) for name, counts in parts.items()},
         "windows_by_seed": parts,
-        "drives": world.drives,
-        "streamed": on_host(world.windows),
+        "drives": drives,
+        "streamed": on_host(dataset.windows),
     }
+
+
+def _drives(dataset: Dataset) -> dict[str, int]:
+    """How many drives each part has, of the first seed."""
+    drive = np.asarray(dataset.windows.drive)
+    parts = {
+        name: jax.tree.map(lambda leaf: leaf[0], getattr(dataset.split, name)) for name in ("train", "val", "test")
+    }
+    return {name: len(np.unique(drive[rows.index[rows.mask]])) for name, rows in parts.items()}

@@ -1,4 +1,4 @@
-"""The networks of a study, each trained for all seeds: teachers, students with data and students without."""
+"""The steps of a study, for all seeds: networks that are trained or loaded, generators and sequences by a recipe."""
 
 import dataclasses
 import functools
@@ -9,14 +9,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from beamkd.base import Array, Batch, InputError, Metadata, Model, Rows, Windows
-from beamkd.data import lidar_batch, lidar_input, on_host, select
-from beamkd.distill import distillation_task, held_out, hindsight_logits, teacher_logits
-from beamkd.inversion import generate, inversion_task, layer_moments, merge_moments
-from beamkd.losses import Loss, kl
-from beamkd.models import CnnGruTeacher, Generator, GruTeacher, SceneGenerator, load_network, load_published, network
-from beamkd.training import FitConfig, Stream, all_rows, supervised_task, to_host
-from experiments.common.dataset import Net, World, init_weights, over_batches
+from beamkd.base import Array, Batch, InputError, Metadata, Model, named_keys
+from beamkd.data import Dataset, forward_of, initial_model, sensor_batch
+from beamkd.distill import distill_on_sequences
+from beamkd.inversion import generate_sequences, train_generators
+from beamkd.models import CnnGruTeacher, Generator, GruTeacher, SceneGenerator, load_network, load_published
+from beamkd.training import FitConfig, supervised_task
+from experiments.common.dataset import SENSORS, Trained
 from experiments.common.folder import NETWORKS
 from experiments.common.recipes import Recipe
 from experiments.common.run import Run
@@ -25,176 +24,130 @@ TEACHERS = {"cnn_gru": CnnGruTeacher, "gru": GruTeacher}
 GENERATORS = {"dense": Generator, "scene": SceneGenerator}
 
 
-@dataclasses.dataclass(frozen=True)
-class Generators:
-    """Generators of all seeds.
-
-    Attributes:
-      module: the Flax module.
-      params: weights, [members, generators, ...].
-      noise_keys: [members, generators], for what they make.
-    """
-
-    module: nn.Module
-    params: Any
-    noise_keys: Array
+def untrained(keys: Array, dataset: Dataset, module: nn.Module, name: str) -> Model:
+    """A network of the studies' sensors with its initial weights."""
+    return initial_model(named_keys(keys, name), module, dataset.spec(SENSORS))
 
 
-def load_teacher(world: World, path: Path) -> Net:
+def load_teacher(dataset: Dataset, members: int, path: Path) -> Model:
     """A teacher from a file, the same for every seed.
 
     Args:
-      world: the data that it is for.
+      dataset: what it is for.
+      members: number of seeds.
       path: an .npz of a published network, a .safetensors of a run, or a run's folder, whose teacher it then is.
 
     Raises:
-      InputError: there is none, or it is for other scans or beams.
+      InputError: there is none, or it is for other sensors, more frames or other beams.
     """
+    (name,), (spec,) = SENSORS, dataset.spec(SENSORS).values()
     if path.suffix == ".npz":
         module, params = load_published(path)
-        rays = params["params"]["Linear_0"]["kernel"].shape[0]
+        model = Model(module, params, {name: (dataset.observed, params["params"]["Linear_0"]["kernel"].shape[0])})
     else:
         path = path / NETWORKS / "teacher.safetensors" if path.is_dir() else path
         model = load_network(path)
-        module, params, rays = model.module, model.params, model.inputs[-1]
-        if not isinstance(module, tuple(TEACHERS.values())):
-            raise InputError(f"{path}: expected a network of scans, found a {type(module).__name__}")
-    if (rays, module.beams) != (world.scans[-1], world.beams):
-        expected = f"{world.scans[-1]} rays and {world.beams} beams"
-        raise InputError(f"{path}: expected a network for {expected}, found {rays} and {module.beams}")
-    return Net.of(module, _repeat(jax.tree.map(lambda leaf: leaf[None], params), len(world.keys)))
+    if not isinstance(model.module, tuple(TEACHERS.values())) or [*model.inputs] != [name]:
+        found = f"a {type(model.module).__name__} of {', '.join(model.inputs)}"
+        raise InputError(f"{path}: expected a network of {name}, found {found}")
+    frames, rays = model.inputs[name]
+    if frames > dataset.observed or (rays, model.module.beams) != (spec.shape[-1], dataset.beams):
+        expected = f"at most {dataset.observed} frames, {spec.shape[-1]} rays and {dataset.beams} beams"
+        found = f"{frames}, {rays} and {model.module.beams}"
+        raise InputError(f"{path}: expected a network for {expected}, found {found}")
+    return dataclasses.replace(model, params=_repeat(model.params, members))
 
 
-def train_on_labels(run: Run, world: World, net: Net, config: FitConfig, phase: str) -> Net:
+def train_on_labels(run: Run, keys: Array, dataset: Dataset, model: Model, config: FitConfig, phase: str) -> Trained:
     """A network trained on the real labels: the teacher, or the student without any."""
-    task, split = supervised_task(net.predict, world.take, config), world.split
-    fit = run.train(phase, task, world.draws(f"{phase} fit"), net.params, world.data, None, split.train, split.val)
-    return net.trained(fit)
+    task, split = supervised_task(forward_of(model, predicted_only=True), dataset.take, config), dataset.split
+    own, data = named_keys(keys, f"{phase} fit"), dataset.source(model.inputs)
+    return trained(model, run.train(phase, task, own, model.params, data, split.train, split.val))
 
 
-def summarize_teacher(run: Run, world: World, teacher: Net) -> Metadata:
-    """What the owner of the training windows hands over with the teacher, [members, ...]."""
-    moments = over_batches(run, world, functools.partial(layer_moments, teacher.forward))
-    return jax.vmap(merge_moments)(to_host(moments(teacher.params, world.split.train)))
+def trained(model: Model, fit) -> Trained:
+    """The network with the weights that training chose."""
+    return Trained(dataclasses.replace(model, params=fit.best), fit)
 
 
-def distill_on_windows(
-    run: Run, world: World, teacher: Net, student: Net, config: FitConfig, alpha: float, loss: Loss = kl, phase="kd"
-) -> Net:
-    """The student trained on the teacher's answers and the labels of the real windows."""
-    task, split = distillation_task(student.forward, world.take, config, loss, alpha), world.split
-    data, keys = _with_answers(run, world, teacher), world.draws("kd")
-    return student.trained(run.train(phase, task, keys, student.params, data, (None, 0), split.train, split.val))
-
-
-def generator_models(generators: Generators) -> dict[str, Model]:
-    """Generators as they are saved, with weights [members, ...]: by name, numbered where a seed has several."""
-    module, count = generators.module, generators.noise_keys.shape[1]
-    return {
-        "generator" if count == 1 else f"generator{number + 1}": Model(
-            module, jax.tree.map(lambda leaf, number=number: leaf[:, number], generators.params), (module.noise,)
-        )
-        for number in range(count)
-    }
-
-
-def train_generators(
-    run: Run, world: World, teacher: Net, summaries: Metadata, recipe: Recipe, phase: str = "generator"
-) -> Generators:
-    """Each seed's generators by a recipe; those whose loss has no term are not trained."""
-    _, frames, rays = world.scans
-    module = GENERATORS[recipe.generator](frames=frames, rays=rays)
-    keys = jax.vmap(lambda key: jax.random.split(key, (3, recipe.generators)))(world.draws("generator"))
-    init_keys, fit_keys, noise_keys = jnp.moveaxis(keys, 1, 0)
-    params = init_weights(module, init_keys.reshape(-1), (1, module.noise))
-    if any(dataclasses.astuple(recipe.generator_loss)):
-        task = inversion_task(teacher.forward, module, lidar_batch, recipe.generator_loss, recipe.generator_fit)
-        data, rows = _repeat((teacher.params, summaries), recipe.generators), all_rows(recipe.generator_fit.batch_size)
-        params = run.train(phase, task, fit_keys.reshape(-1), params, data, 0, rows).params
-    params = jax.tree.map(lambda leaf: leaf.reshape(*keys.shape[::2], *leaf.shape[1:]), params)
-    return Generators(module, params, noise_keys)
-
-
-def generate_sequences(run: Run, world: World, generators: Generators, recipe: Recipe) -> Batch:
-    """Sequences of each seed's generators, in random order, [members, N, ...]; here the world gives keys and J.
-
-    For hindsight, sequences have J frames more than are observed.
-    """
-    count, module = recipe.sequences + recipe.held_out, generators.module
-    painter = module.clone(ahead=world.future) if recipe.hindsight else module
-
-    def make(keys, params, order):
-        share = -(-count // recipe.generators)
-        scans = jax.lax.map(lambda own: generate(own[0], painter, own[1], share), (keys, params))
-        return lidar_batch(jax.random.permutation(order, jnp.concatenate(scans))[:count])
-
-    with run.phase("generation"):
-        return run.map(make, (0, 0, 0))(generators.noise_keys, generators.params, world.draws("order"))
-
-
-def distill_on_sequences(
+def generators_of(
     run: Run,
-    world: World,
-    teacher: Net,
-    student: Net,
+    keys: Array,
+    dataset: Dataset,
+    teacher: Model,
+    summaries: Metadata,
+    recipe: Recipe,
+    phase: str = "generator",
+) -> Model:
+    """Each seed's generators by a recipe, [members, generators, ...]; those whose loss has no term are not trained."""
+    (spec,) = dataset.spec(SENSORS).values()
+    module = GENERATORS[recipe.generator](frames=spec.shape[0], rays=spec.shape[1])
+    init_keys, fit_keys, _ = _generator_keys(keys, recipe)
+    init = jax.jit(jax.vmap(jax.vmap(lambda key: module.init(key, jnp.zeros((1, module.noise))))))
+    generator = Model(module, init(init_keys), {"noise": (module.noise,)})
+    if not any(dataclasses.astuple(recipe.generator_loss)):
+        return generator
+    as_batch, options = _as_batch(dataset), (recipe.generator_loss, recipe.generator_fit)
+    return train_generators(run, phase, fit_keys, generator, teacher, summaries, as_batch, *options)
+
+
+def sequences_of(run: Run, keys: Array, dataset: Dataset, generator: Model, recipe: Recipe) -> Batch:
+    """Sequences of each seed's generators by a recipe, [members, N, ...].
+
+    For hindsight they have J frames more than are observed. The dataset gives L and J alone.
+    """
+    _, _, noise_keys = _generator_keys(keys, recipe)
+    if recipe.hindsight:
+        generator = dataclasses.replace(generator, module=generator.module.clone(ahead=dataset.future))
+    count, order = recipe.sequences + recipe.held_out, named_keys(keys, "order")
+    with run.phase("generation"):
+        return generate_sequences(run, noise_keys, order, generator, count, _as_batch(dataset))
+
+
+def student_of_sequences(
+    run: Run,
+    keys: Array,
+    dataset: Dataset,
+    teacher: Model,
+    student: Model,
     sequences: Batch,
     recipe: Recipe,
     phase: str = "dfkd",
     validation: Batch | None = None,
-) -> Net:
-    """The student trained on its teacher's answers on `sequences` alone; here the world gives keys and nothing else.
+) -> Trained:
+    """The student trained by a recipe on its teacher's answers on sequences alone; the dataset gives L alone.
 
-    Where sequences are longer than what networks observe, the teacher answers in hindsight. The sequences that the
-    recipe holds out choose the epoch. With `validation`, [members, N, ...], these windows do: the published way, and
-    not data-free where they are real.
+    Where sequences go on for longer, the teacher answers in hindsight. `validation` is as in `distill_on_sequences`.
     """
-    _, observed, _ = world.scans
-
-    def teach(params, batch):
-        ahead = batch.sensors["lidar"].shape[1] - observed
-        targets = hindsight_logits(teacher.forward, params, batch, len(batch.mask), select, observed, ahead)
-        return batch.window(0, observed), targets
-
-    teach_all = run.map(teach, (0, 0))
-    train, val = held_out(recipe.sequences + recipe.held_out, recipe.held_out)
-    examples = teach_all(teacher.params, sequences)
-    if validation is not None:
-        train, val, examples = _append(train, examples, teach_all(teacher.params, validation))
-    learner = network(student.module.clone(dropout=recipe.dropout), lidar_input)
-    task = distillation_task(learner, select, recipe.dfkd_fit, recipe.loss)
-    return student.trained(run.train(phase, task, world.draws("dfkd"), student.params, examples, 0, train, val))
+    learner = dataclasses.replace(student, module=student.module.clone(dropout=recipe.dropout))
+    ahead = sequences.sensors[SENSORS[0]].shape[2] - dataset.observed
+    options = (recipe.dfkd_fit, recipe.loss, recipe.held_out, ahead, validation)
+    fit = distill_on_sequences(run, phase, named_keys(keys, "dfkd"), learner, teacher, sequences, *options)
+    return trained(student, fit)
 
 
-Examples = tuple[Batch, Array]
-"""Windows and a teacher's answers on them, [members, N, ...]."""
+def by_number(generator: Model) -> dict[str, Model]:
+    """Generators [members, G, ...] as they are saved, each with weights [members, ...]; numbered where G > 1."""
+    count = len(jax.tree.leaves(generator.params)[0][0])
+
+    def one(number):
+        params = jax.tree.map(lambda leaf: leaf[:, number], generator.params)
+        return dataclasses.replace(generator, params=params)
+
+    return {"generator" if count == 1 else f"generator{number + 1}": one(number) for number in range(count)}
 
 
-def _append(train: Rows, examples: Examples, validation: Examples) -> tuple[Rows, Rows, Examples]:
-    """Rows to train on and to validate by, of each member, in examples with those for validation behind them."""
-    mask = validation[0].mask
-    members, first = examples[0].mask.shape
-    powerless = validation[0].replace(power=validation[0].power[..., :0])  # generated windows have no powers
-    joined = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), examples, (powerless, validation[1]))
-    train = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (members, *leaf.shape)), train)
-    val = Rows(jnp.broadcast_to(jnp.arange(first, first + mask.shape[1]), mask.shape), mask)
-    return train, val, joined
+def _generator_keys(keys: Array, recipe: Recipe) -> Array:
+    """Keys of generators for initial weights, training and noise, [3, members, generators]."""
+    split = jax.vmap(lambda key: jax.random.split(key, (3, recipe.generators)))(named_keys(keys, "generator"))
+    return jnp.moveaxis(split, 1, 0)
 
 
-def _with_answers(run: Run, world: World, teacher: Net) -> tuple[Windows, Array] | Stream:
-    """The windows and the teacher's answers on them; of a stream, which are too many to keep, as they pass."""
-
-    def teach(params, data, count):
-        return teacher_logits(teacher.forward, params, data, count, world.take)
-
-    def prepare(params, batch):
-        return batch, teach(params, batch, len(batch.mask))
-
-    if on_host(world.windows):
-        return dataclasses.replace(world.data, prepare=prepare, context=teacher.params)
-    teach_all = run.map(functools.partial(teach, count=len(world.windows)), (0, None))
-    return world.windows, teach_all(teacher.params, world.windows)
+def _as_batch(dataset: Dataset) -> Any:
+    (name,) = SENSORS
+    return functools.partial(sensor_batch, future=dataset.future, name=name)
 
 
 def _repeat(tree: Any, times: int) -> Any:
-    """Each member so many times in a row."""
-    return jax.tree.map(lambda leaf: jnp.repeat(leaf, times, axis=0), tree)
+    """The same for each member."""
+    return jax.tree.map(lambda leaf: jnp.repeat(leaf[None], times, axis=0), tree)

@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from beamkd.base import InputError, Rows
 from beamkd.training import (
+    BATCH,
     FitState,
     Task,
     Trainer,
@@ -65,6 +66,7 @@ class Run:
       folder: where everything goes.
       devices: number of devices to use, of all processes.
       batch_devices: how many of them share a batch.
+      axis_name: the axis of these; None if there is one.
       seconds: in all, of compilation, and of each phase by name; with those of the processes that this one resumes, up
         to their last checkpoint or end of a phase.
       environment: see `environment`; as the run began, for code may change meanwhile.
@@ -76,7 +78,10 @@ class Run:
         self.devices, self.batch_devices = _count_devices(config), config.batch_devices
         self.config = {key: value for key, value in plain(config).items() if key not in FREE_TO_CHANGE}
         self.environment = environment() | {"devices": self.devices, "batch_devices": self.batch_devices}
-        self._trainer = Trainer(self.map, self.folder / CHECKPOINTS, [name, self.config], config.resume)
+        self.axis_name = BATCH if self.batch_devices > 1 else None
+        self._trainer = Trainer(
+            self.over_members, self.axis_name, self.folder / CHECKPOINTS, [name, self.config], config.resume
+        )
         self._counted = time.perf_counter()
         self._console = Console(highlight=False, soft_wrap=True)
         if not self._console.is_terminal:
@@ -96,7 +101,7 @@ class Run:
         if is_primary():
             self._console.print(text)
 
-    def map(self, function: Callable, axes: Sequence[Any]) -> Callable:
+    def over_members(self, function: Callable, axes: Sequence[Any]) -> Callable:
         """`map_members` over the devices of this run."""
         return map_members(function, axes, self.devices, self.batch_devices, fast_options())
 
@@ -129,25 +134,11 @@ class Run:
         keys: Any,
         params: Any,
         data: Any,
-        axes: Any,
         train: Rows,
         val: Rows | None = None,
+        axes: Any = None,
     ) -> FitState:
-        """Train all members of a phase, from its last checkpoint if there is one.
-
-        Args:
-          phase: its name.
-          task: what and how.
-          keys: [members] keys.
-          params: initial weights, [members, ...].
-          data: what `task.take` takes, or a stream of it.
-          axes: of data on the device: 0 where `data` has an axis of members, None where they share it.
-          train: the rows to train on, [members, N] or, of data on the device, shared [N].
-          val: the rows to choose the epoch by, likewise; or None.
-
-        Returns:
-          The end of training, [members, ...], NumPy's arrays.
-        """
+        """`Trainer.train` as a phase of this run: timed, logged and shown. So a run stands in a `Trainer`'s place."""
         with self.phase(phase), self._bar(phase, task.config.epochs) as show:
             done = None
 

@@ -8,23 +8,26 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 from beamkd import priors
-from beamkd.base import Batch, Metadata, Rows, Windows
-from beamkd.data import gather, lidar_batch, lidar_input, make_windows
-from beamkd.inversion import GeneratorLoss
+from beamkd.base import Array, Batch, Metadata, Model, Rows, Windows, named_keys
+from beamkd.data import Dataset, gather, make_windows, sensor_batch, sensor_input
+from beamkd.distill import distill_on_windows
+from beamkd.inversion import GeneratorLoss, summarize_on_dataset
 from beamkd.losses import kl
 from beamkd.models import GruStudent
 from beamkd.sim import simulate
-from experiments.common.dataset import Net, World, cost
+from beamkd.training import FitConfig
+from experiments.common.dataset import SENSORS, Trained, cost
 from experiments.common.methods import (
     TEACHERS,
-    distill_on_sequences,
-    distill_on_windows,
-    generate_sequences,
-    summarize_teacher,
-    train_generators,
+    generators_of,
+    sequences_of,
+    student_of_sequences,
     train_on_labels,
+    trained,
+    untrained,
 )
 from experiments.common.recipes import Recipe
 from experiments.common.run import Run
@@ -51,8 +54,8 @@ RECIPE_TITLES = {"paper": "published recipe", "beamkd": "our recipe"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """A method of a table, not trained yet.
+class Method:
+    """A network of a comparison, not trained yet.
 
     Attributes:
       name: in the results.
@@ -63,62 +66,67 @@ class Row:
 
     name: str
     label: str
-    train: Callable[[], Net]
+    train: Callable[[], Trained]
     data_free: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
-    """Methods to show together; along an axis of numbers they make a curve, too.
+class Comparison:
+    """Methods to show together in a table; along an axis of numbers they make a curve, too.
 
     Attributes:
       title: of the table.
-      rows: its methods.
+      methods: what is compared.
       axis: what the methods differ in; None if not in a number.
       values: of each method on the axis.
       teacher: which method the others are compared with.
     """
 
     title: str
-    rows: list[Row]
+    methods: list[Method]
     axis: str | None = None
     values: tuple[float, ...] = ()
     teacher: str = "teacher"
 
 
 @dataclasses.dataclass(frozen=True)
-class Lesson:
+class Distillation:
     """A teacher, and all that students of it start from.
 
     Attributes:
       run: the run.
-      world: the data.
+      dataset: the data.
+      keys: [members].
       config: the flags.
       kind: of the teacher, a key of `TEACHERS`.
       prefix: of names of methods and phases; empty for the main teacher.
     """
 
     run: Run
-    world: World
+    dataset: Dataset
+    keys: Array
     config: Study
     kind: str = "cnn_gru"
     prefix: str = ""
 
     @functools.cached_property
-    def teacher(self) -> Net:
+    def teacher(self) -> Trained:
         """Trained on the real labels."""
-        net = self.world.net(TEACHERS[self.kind](beams=self.world.beams), f"{self.prefix}teacher")
-        return train_on_labels(self.run, self.world, net, self.config.teacher_fit, f"{self.prefix}teacher")
+        return self.on_labels(
+            self.untrained(TEACHERS[self.kind](beams=self.dataset.beams), f"{self.prefix}teacher"),
+            self.config.teacher_fit,
+            f"{self.prefix}teacher",
+        )
 
     @functools.cached_property
     def summaries(self) -> Metadata:
         """What its owner hands over with it."""
-        return summarize_teacher(self.run, self.world, self.teacher)
+        return summarize_on_dataset(self.run, self.teacher.model, self.dataset)
 
     @functools.cached_property
-    def student(self) -> Net:
+    def student(self) -> Model:
         """With its initial weights, the same for all methods."""
-        return self.world.net(GruStudent(beams=self.world.beams), "student")
+        return self.untrained(GruStudent(beams=self.dataset.beams), "student")
 
     @functools.cached_property
     def sequences(self) -> dict[str, Batch]:
@@ -126,54 +134,64 @@ class Lesson:
         recipes = {"paper": self.config.paper, "beamkd": self.config.beamkd}
         return {name: self.generate(recipe, name) for name, recipe in recipes.items()}
 
+    def untrained(self, module: nn.Module, name: str) -> Model:
+        """A network with its initial weights."""
+        return untrained(self.keys, self.dataset, module, name)
+
+    def on_labels(self, model: Model, config: FitConfig, phase: str) -> Trained:
+        """A network trained on the real labels."""
+        return train_on_labels(self.run, self.keys, self.dataset, model, config, phase)
+
     def generate(self, recipe: Recipe, name: str) -> Batch:
         """Sequences by a recipe, [members, N, ...]."""
-        phase = f"{self.prefix}generator_{name}"
-        generators = train_generators(self.run, self.world, self.teacher, self.summaries, recipe, phase)
-        return generate_sequences(self.run, self.world, generators, recipe)
+        common, phase = (self.run, self.keys, self.dataset), f"{self.prefix}generator_{name}"
+        generator = generators_of(*common, self.teacher.model, self.summaries, recipe, phase)
+        return sequences_of(*common, generator, recipe)
 
-    def distil(self, recipe: Recipe, sequences: Batch, name: str, student: Net | None = None, **options: Any) -> Net:
+    def distil(
+        self, recipe: Recipe, sequences: Batch, name: str, student: Model | None = None, validation: Batch | None = None
+    ) -> Trained:
         """A student of the teacher's answers on sequences."""
-        student = student or self.student
-        return distill_on_sequences(self.run, self.world, self.teacher, student, sequences, recipe, name, **options)
+        pair = self.teacher.model, student or self.student
+        return student_of_sequences(self.run, self.keys, self.dataset, *pair, sequences, recipe, name, validation)
 
-    def both_recipes(self) -> list[Row]:
+    def both_recipes(self) -> list[Method]:
         """Students by the published recipe and by ours."""
-        return [self.recipe_row("paper", "data-free, as published"), self.recipe_row("beamkd", "data-free, ours")]
+        return [self.by_recipe("paper", "data-free, as published"), self.by_recipe("beamkd", "data-free, ours")]
 
-    def recipe_row(self, name: str, label: str) -> Row:
+    def by_recipe(self, name: str, label: str) -> Method:
         """The student by a recipe."""
         method = f"{self.prefix}dfkd_{name}"
         recipe = getattr(self.config, name)
-        return Row(method, label, lambda: self.distil(recipe, self.sequences[name], method), data_free=True)
+        return Method(method, label, lambda: self.distil(recipe, self.sequences[name], method), data_free=True)
 
 
-def _main_grid(lesson: Lesson) -> list[Table]:
-    config, street = lesson.config, _street_windows(lesson)  # refused, if at all, before anything is trained
+def _main_grid(source: Distillation) -> list[Comparison]:
+    config, street = source.config, _street_windows(source)  # refused, if at all, before anything is trained
     rows = [
-        teacher_row(lesson),
-        Row("scratch", "student, real labels", lambda: _scratch(lesson)),
-        _kd_row(lesson, "kd", "student, KD on real data"),
-        *lesson.both_recipes(),
+        teacher_method(source),
+        Method("scratch", "student, real labels", lambda: _scratch(source)),
+        _kd_method(source, "kd", "student, KD on real data"),
+        *source.both_recipes(),
     ]
     made = {
-        "noise": ("uniform noise", functools.partial(_made_up, lesson, priors.uniform_noise, goes_on=False)),
-        "sparse_noise": ("sparse noise", functools.partial(_made_up, lesson, priors.sparse_noise, goes_on=False)),
-        "blobs": ("moving blobs", functools.partial(_made_up, lesson, priors.moving_blobs)),
-        "street": ("another simulated street", functools.partial(_street, lesson, street)),
+        "noise": ("uniform noise", functools.partial(_made_up, source, priors.uniform_noise, goes_on=False)),
+        "sparse_noise": ("sparse noise", functools.partial(_made_up, source, priors.sparse_noise, goes_on=False)),
+        "blobs": ("moving blobs", functools.partial(_made_up, source, priors.moving_blobs)),
+        "street": ("another simulated street", functools.partial(_street, source, street)),
     }
     for name, (label, make) in made.items():
-        train = functools.partial(lambda name, make: lesson.distil(config.beamkd, make(), name), name, make)
-        rows.append(Row(name, f"control: {label}", train, data_free=True))
-    return [Table("Main methods", rows)]
+        train = functools.partial(lambda name, make: source.distil(config.beamkd, make(), name), name, make)
+        rows.append(Method(name, f"control: {label}", train, data_free=True))
+    return [Comparison("Main methods", rows)]
 
 
-def _generator_grid(lesson: Lesson) -> list[Table]:
-    paper, beamkd = lesson.config.paper, lesson.config.beamkd
+def _generator_grid(source: Distillation) -> list[Comparison]:
+    paper, beamkd = source.config.paper, source.config.beamkd
     subsets = [[name for bit, name in enumerate(TERMS) if number >> bit & 1] for number in range(2 ** len(TERMS))]
     losses = [
         _inverted(
-            lesson,
+            source,
             "_".join(["loss", *(terms or ["none"])]),
             " + ".join(terms) or "untrained",
             paper,
@@ -182,10 +200,10 @@ def _generator_grid(lesson: Lesson) -> list[Table]:
         for terms in sorted(subsets, key=len)
     ]
     parts = [
-        lesson.recipe_row("beamkd", RECIPE_TITLES["beamkd"]),
-        _without_hindsight(lesson, "ours_no_hindsight", "ours, without hindsight"),
+        source.by_recipe("beamkd", RECIPE_TITLES["beamkd"]),
+        _without_hindsight(source, "ours_no_hindsight", "ours, without hindsight"),
         _inverted(
-            lesson,
+            source,
             "ours_dense",
             "ours, dense layers for the scene, without hindsight",
             beamkd,
@@ -193,11 +211,11 @@ def _generator_grid(lesson: Lesson) -> list[Table]:
             hindsight=False,
         ),
         _inverted(
-            lesson, "ours_metadata", "ours, published metadata loss", beamkd, generator_loss=paper.generator_loss
+            source, "ours_metadata", "ours, published metadata loss", beamkd, generator_loss=paper.generator_loss
         ),
-        _inverted(lesson, "ours_untrained", "ours, generator untrained", beamkd, generator_loss=GeneratorLoss(0)),
-        _student_row(
-            lesson,
+        _inverted(source, "ours_untrained", "ours, generator untrained", beamkd, generator_loss=GeneratorLoss(0)),
+        _student_method(
+            source,
             "beamkd",
             "ours_published_student",
             "ours, student trained as published",
@@ -206,163 +224,167 @@ def _generator_grid(lesson: Lesson) -> list[Table]:
             dfkd_fit=paper.dfkd_fit,
         ),
     ]
-    tables = [Table("Terms of the published generator's loss", losses), Table("Parts of our recipe", parts)]
+    tables = [Comparison("Terms of the published generator's loss", losses), Comparison("Parts of our recipe", parts)]
     for name, recipe in {"paper": paper, "beamkd": beamkd}.items():
-        tables += [_by_generators(lesson, name, recipe), _by_sequences(lesson, name, recipe)]
+        tables += [_by_generators(source, name, recipe), _by_sequences(source, name, recipe)]
     return tables
 
 
-def _student_grid(lesson: Lesson) -> list[Table]:
-    config, tables = lesson.config, []
+def _student_grid(source: Distillation) -> list[Comparison]:
+    config, tables = source.config, []
     for name, title in RECIPE_TITLES.items():
         recipe = getattr(config, name)
         losses = [
             (f"{name}_kl_{t:g}", f"KL, T = {t:g}", {"student_loss": "kl", "temperature": t}) for t in TEMPERATURES
         ]
         losses.append((f"{name}_mse", "MSE", {"student_loss": "mse"}))
-        rows = [_student_row(lesson, name, method, label, **change) for method, label, change in losses]
-        tables.append(Table(f"Student's loss, {title}", rows))
+        rows = [_student_method(source, name, method, label, **change) for method, label, change in losses]
+        tables.append(Comparison(f"Student's loss, {title}", rows))
         method = f"{name}_real_selection"
-        chosen = functools.partial(_selected_on_real_windows, lesson, recipe, name, method)
-        rows = [lesson.recipe_row(name, "generated windows"), Row(method, "real validation windows", chosen)]
-        tables.append(Table(f"What chooses the student's epoch, {title}", rows))
+        chosen = functools.partial(_selected_on_real_windows, source, recipe, name, method)
+        rows = [source.by_recipe(name, "generated windows"), Method(method, "real validation windows", chosen)]
+        tables.append(Comparison(f"What chooses the student's epoch, {title}", rows))
     settings = [(alpha, temperature) for alpha in ALPHAS for temperature in TEMPERATURES]
-    kd = [_kd_row(lesson, f"kd_{a:g}_{t:g}", f"α = {a:g}, T = {t:g}", a, t) for a, t in settings]
-    return [*tables, Table("KD on real data", kd), _by_size(lesson)]
+    kd = [_kd_method(source, f"kd_{a:g}_{t:g}", f"α = {a:g}, T = {t:g}", a, t) for a, t in settings]
+    return [*tables, Comparison("KD on real data", kd), _by_size(source)]
 
 
-def _teacher_grid(lesson: Lesson) -> list[Table]:
-    other = dataclasses.replace(lesson, kind="gru", prefix="gru_")
-    rows = [teacher_row(lesson), *lesson.both_recipes()]
+def _teacher_grid(source: Distillation) -> list[Comparison]:
+    other = dataclasses.replace(source, kind="gru", prefix="gru_")
+    rows = [teacher_method(source), *source.both_recipes()]
     students = [dataclasses.replace(row, label=f"{row.label}, from the GRU") for row in other.both_recipes()]
-    others = [Row("gru_teacher", "teacher, GRU", lambda: other.teacher), *students]
-    return [Table("CNN-GRU teacher", rows), Table("GRU teacher", others, teacher="gru_teacher")]
+    others = [Method("gru_teacher", "teacher, GRU", lambda: other.teacher), *students]
+    return [Comparison("CNN-GRU teacher", rows), Comparison("GRU teacher", others, teacher="gru_teacher")]
 
 
 GRIDS = {"main": _main_grid, "generator": _generator_grid, "student": _student_grid, "teacher": _teacher_grid}
 
 
-def teacher_row(lesson: Lesson) -> Row:
+def teacher_method(source: Distillation) -> Method:
     """The main teacher, with which every student is compared."""
-    return Row("teacher", "teacher, CNN-GRU", lambda: lesson.teacher)
+    return Method("teacher", "teacher, CNN-GRU", lambda: source.teacher)
 
 
-def _scratch(lesson: Lesson) -> Net:
-    return train_on_labels(lesson.run, lesson.world, lesson.student, lesson.config.scratch_fit, "scratch")
+def _scratch(source: Distillation) -> Trained:
+    return source.on_labels(source.student, source.config.scratch_fit, "scratch")
 
 
-def _kd_row(lesson: Lesson, name: str, label: str, alpha: float = 0.6, temperature: float = 2.0) -> Row:
+def _kd_method(source: Distillation, name: str, label: str, alpha: float = 0.6, temperature: float = 2.0) -> Method:
     def train():
-        loss, config = functools.partial(kl, temperature=temperature), lesson.config.kd_fit
-        options = {"alpha": alpha, "loss": loss, "phase": name}
-        return distill_on_windows(lesson.run, lesson.world, lesson.teacher, lesson.student, config, **options)
+        options = (source.config.kd_fit, functools.partial(kl, temperature=temperature), alpha)
+        pair, keys = (source.student, source.teacher.model), named_keys(source.keys, "kd")
+        return trained(source.student, distill_on_windows(source.run, name, keys, *pair, source.dataset, *options))
 
-    return Row(name, label, train)
+    return Method(name, label, train)
 
 
-def _inverted(lesson: Lesson, name: str, label: str, recipe: Recipe, **changes: Any) -> Row:
+def _inverted(source: Distillation, name: str, label: str, recipe: Recipe, **changes: Any) -> Method:
     """A student by a changed recipe."""
     changed = dataclasses.replace(recipe, **changes)
-    return Row(name, label, lambda: lesson.distil(changed, lesson.generate(changed, name), name), data_free=True)
+    return Method(name, label, lambda: source.distil(changed, source.generate(changed, name), name), data_free=True)
 
 
-def _student_row(lesson: Lesson, source: str, name: str, label: str, **changes: Any) -> Row:
+def _student_method(source: Distillation, recipe_name: str, name: str, label: str, **changes: Any) -> Method:
     """A student of a recipe's sequences, or of fewer of them, by a changed recipe."""
-    recipe = getattr(lesson.config, source)
+    recipe = getattr(source.config, recipe_name)
     changed = dataclasses.replace(recipe, **changes)
 
     def train():
-        made = lesson.sequences[source]
+        made = source.sequences[recipe_name]
         if changed.sequences < recipe.sequences:
             chosen = np.r_[: changed.sequences, recipe.sequences : recipe.sequences + recipe.held_out]
             made = jax.tree.map(lambda leaf: leaf[:, chosen], made)
-        return lesson.distil(changed, made, name)
+        return source.distil(changed, made, name)
 
-    return Row(name, label, train, data_free=True)
+    return Method(name, label, train, data_free=True)
 
 
-def _without_hindsight(lesson: Lesson, name: str, label: str) -> Row:
+def _without_hindsight(source: Distillation, name: str, label: str) -> Method:
     """A student of our recipe's sequences that ends with what networks observe."""
-    _, observed, _ = lesson.world.scans
 
     def train():
-        seen = jax.vmap(lambda batch: batch.window(0, observed))(lesson.sequences["beamkd"])
-        return lesson.distil(lesson.config.beamkd, seen, name)
+        seen = jax.vmap(lambda batch: batch.window(0, source.dataset.observed))(source.sequences["beamkd"])
+        return source.distil(source.config.beamkd, seen, name)
 
-    return Row(name, label, train, data_free=True)
-
-
-def _selected_on_real_windows(lesson: Lesson, recipe: Recipe, sequences: str, name: str) -> Net:
-    world = lesson.world
-    real = lesson.run.map(gather, (None, 0))(world.windows, world.split.val)
-    return lesson.distil(recipe, lesson.sequences[sequences], name, validation=real)
+    return Method(name, label, train, data_free=True)
 
 
-def _by_generators(lesson: Lesson, name: str, recipe: Recipe) -> Table:
+def _selected_on_real_windows(source: Distillation, recipe: Recipe, sequences: str, name: str) -> Trained:
+    windows = source.dataset.source(SENSORS)
+    real = source.run.over_members(gather, (None, 0))(windows, source.dataset.split.val)
+    return source.distil(recipe, source.sequences[sequences], name, validation=real)
+
+
+def _by_generators(source: Distillation, name: str, recipe: Recipe) -> Comparison:
     def row(count):
         if count == recipe.generators:
-            return lesson.recipe_row(name, RECIPE_TITLES[name])
-        return _inverted(lesson, f"{name}_generators_{count}", f"{count} generators", recipe, generators=count)
+            return source.by_recipe(name, RECIPE_TITLES[name])
+        return _inverted(source, f"{name}_generators_{count}", f"{count} generators", recipe, generators=count)
 
     rows = [row(count) for count in POPULATIONS]
-    return Table(f"Generators, {RECIPE_TITLES[name]}", rows, "generators", POPULATIONS)
+    return Comparison(f"Generators, {RECIPE_TITLES[name]}", rows, "generators", POPULATIONS)
 
 
-def _by_sequences(lesson: Lesson, name: str, recipe: Recipe) -> Table:
+def _by_sequences(source: Distillation, name: str, recipe: Recipe) -> Comparison:
     fewer = [count for count in SEQUENCES if count < recipe.sequences]
     rows = [
-        _student_row(lesson, name, f"{name}_sequences_{count}", f"{count:,} sequences", sequences=count)
+        _student_method(source, name, f"{name}_sequences_{count}", f"{count:,} sequences", sequences=count)
         for count in fewer
     ]
-    rows.append(lesson.recipe_row(name, RECIPE_TITLES[name]))
-    return Table(f"Sequences, {RECIPE_TITLES[name]}", rows, "generated sequences", (*fewer, recipe.sequences))
+    rows.append(source.by_recipe(name, RECIPE_TITLES[name]))
+    return Comparison(f"Sequences, {RECIPE_TITLES[name]}", rows, "generated sequences", (*fewer, recipe.sequences))
 
 
-def _by_size(lesson: Lesson) -> Table:
-    nets = {f"student_{size}": GruStudent(hidden=size, beams=lesson.world.beams) for size in SIZES}
+def _by_size(source: Distillation) -> Comparison:
+    networks = {f"student_{size}": GruStudent(hidden=size, beams=source.dataset.beams) for size in SIZES}
 
     def train(name):
-        student = lesson.world.net(nets[name], "student")
-        return lesson.distil(lesson.config.beamkd, lesson.sequences["beamkd"], name, student)
+        student = source.untrained(networks[name], "student")
+        return source.distil(source.config.beamkd, source.sequences["beamkd"], name, student)
 
     rows = [
-        Row(name, f"GRU {net.hidden}", functools.partial(train, name), data_free=True) for name, net in nets.items()
+        Method(name, f"GRU {network.hidden}", functools.partial(train, name), data_free=True)
+        for name, network in networks.items()
     ]
-    weights = tuple(cost(lesson.world, net)["parameters"] for net in nets.values())
-    return Table("Size of the student, our recipe", rows, "student weights", weights)
+    weights = tuple(cost(source.dataset, network)["parameters"] for network in networks.values())
+    return Comparison("Size of the student, our recipe", rows, "student weights", weights)
 
 
-def _frames(lesson: Lesson) -> int:
+def _frames(source: Distillation) -> int:
     """Frames of a sequence of our recipe."""
-    _, observed, _ = lesson.world.scans
-    return observed + lesson.world.future * lesson.config.beamkd.hindsight
+    return source.dataset.observed + source.dataset.future * source.config.beamkd.hindsight
 
 
-def _made_up(lesson: Lesson, make: Callable[..., jax.Array], goes_on: bool = True) -> Batch:
-    """Sequences of a control; those in which frames have to do with one another go on for hindsight, as ours do."""
-    recipe, (_, observed, rays) = lesson.config.beamkd, lesson.world.scans
-    count, frames = recipe.sequences + recipe.held_out, _frames(lesson) if goes_on else observed
-    return lesson.run.map(lambda key: lidar_batch(make(key, count, frames, rays)), (0,))(lesson.world.draws("control"))
+def _made_up(source: Distillation, make: Callable[..., jax.Array], goes_on: bool = True) -> Batch:
+    """Sequences of a prior; those in which frames have to do with one another go on for hindsight, as ours do."""
+    recipe, dataset, (name,) = source.config.beamkd, source.dataset, SENSORS
+    count, frames = recipe.sequences + recipe.held_out, _frames(source) if goes_on else dataset.observed
+    rays = dataset.spec(SENSORS)[name].shape[-1]
+
+    def draw(key):
+        return sensor_batch(make(key, count, frames, rays), dataset.future, name)
+
+    return source.run.over_members(draw, (0,))(named_keys(source.keys, "control"))
 
 
-def _street_windows(lesson: Lesson) -> Windows:
+def _street_windows(source: Distillation) -> Windows:
     """Windows of drives that are in no split, as many as a student's sequences or more."""
-    recipe, config = lesson.config.beamkd, lesson.config
+    recipe, config = source.config.beamkd, source.config
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
     drives, windows = STREET_DRIVES, ()
     while len(windows) < recipe.sequences + recipe.held_out:
-        windows = make_windows(simulate(key, config.street, drives), observed=_frames(lesson))
+        windows = make_windows(simulate(key, config.street, drives), _frames(source), source.dataset.future)
         drives *= 2
     return windows
 
 
-def _street(lesson: Lesson, windows: Windows) -> Batch:
-    """Scans of the street's windows, without their beams; each seed takes its own."""
-    count = lesson.config.beamkd.sequences + lesson.config.beamkd.held_out
+def _street(source: Distillation, windows: Windows) -> Batch:
+    """What is sensed in the street's windows, without their beams; each seed takes its own."""
+    count, (name,) = source.config.beamkd.sequences + source.config.beamkd.held_out, SENSORS
 
     def draw(key, windows):
         chosen = jax.random.permutation(key, len(windows))[:count]
         batch = gather(windows, Rows(chosen, jnp.ones(count, bool)))
-        return lidar_batch(lidar_input(batch))
+        return sensor_batch(sensor_input(name)(batch), source.dataset.future, name)
 
-    return lesson.run.map(draw, (0, None))(lesson.world.draws("control"), windows)
+    return source.run.over_members(draw, (0, None))(named_keys(source.keys, "control"), windows)

@@ -1,0 +1,84 @@
+"""What networks take of a batch: which sensors, which frames, in which units.
+
+A sensor that networks take in other units than those of `Drives` has a line in `UNITS`; nothing else here knows one.
+"""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+
+from beamkd.base import MISSING, Array, Batch, Forward, Model
+from beamkd.models.network import network
+
+METRES_PER_UNIT = 10.0
+"""Networks take LiDAR ranges in units of 10 m."""
+
+UNITS = {"lidar": METRES_PER_UNIT}
+"""By sensor, what is 1 to a network, in units of `Drives`; those that are not here are taken as they are."""
+
+
+def sensor_input(*names: str, frames: int | None = None) -> Callable[[Batch], Array | dict[str, Array]]:
+    """What a network of these sensors takes from a batch.
+
+    Args:
+      *names: of the sensors.
+      frames: only the last so many observed frames; all if None.
+
+    Returns:
+      inputs(batch) -> of one sensor an array [B, L, ...]; of several such arrays by name.
+    """
+
+    def inputs(batch):
+        first = 0 if frames is None else -frames
+        seen = {name: batch.sensors[name][:, first:] / UNITS.get(name, 1.0) for name in names}
+        return seen if len(names) > 1 else seen[names[0]]
+
+    return inputs
+
+
+def sensor_batch(inputs: Array | Mapping[str, Array], future: int, name: str | None = None) -> Batch:
+    """The inverse of `sensor_input`: a batch without labels.
+
+    Args:
+      inputs: as networks take them: of one sensor an array [B, L, ...]; of several such arrays by name.
+      future: J, slots ahead that are to be predicted.
+      name: of the sensor, where there is one.
+    """
+    seen = inputs if name is None else {name: inputs}
+    count = len(next(iter(seen.values())))
+    return Batch(
+        sensors={name: values * UNITS.get(name, 1.0) for name, values in seen.items()},
+        labels=jnp.full((count, future + 1), MISSING),
+        power=jnp.zeros((count, future + 1, 0)),
+        mask=jnp.ones(count, bool),
+    )
+
+
+def forward_of(model: Model, predicted_only: bool = False) -> Forward:
+    """A model as a function of batches that have its sensors, and as many frames as it takes or more.
+
+    Args:
+      model: of sensors; of its weights nothing is looked at.
+      predicted_only: as in `beamkd.models.network`.
+    """
+    (frames,) = {shape[0] for shape in model.inputs.values()}
+    return network(model.module, sensor_input(*model.inputs, frames=frames), predicted_only=predicted_only)
+
+
+def initial_model(keys: Array, module, spec: Mapping[str, jax.ShapeDtypeStruct], frames: int | None = None) -> Model:
+    """A network of sensors with its initial weights.
+
+    Args:
+      keys: [members].
+      module: the network.
+      spec: of its sensors, as `Dataset.spec` gives them.
+      frames: how many of the observed frames it is to see, the last ones; all if None.
+
+    Returns:
+      The model, with weights [members, ...].
+    """
+    shapes = {name: (frames or leaf.shape[0], *leaf.shape[1:]) for name, leaf in spec.items()}
+    one = {name: jnp.zeros((1, 1, *shape[1:])) for name, shape in shapes.items()}  # weights do not depend on frames
+    example = one if len(one) > 1 else next(iter(one.values()))
+    return Model(module, jax.jit(jax.vmap(lambda key: module.init(key, example)))(keys), shapes)
