@@ -183,6 +183,7 @@ def distill(
     config: FitConfig = FitConfig(epochs=500),
     loss: Loss = kl,
     last: int = 1000,
+    axis_name: str | None = None,
 ) -> FitState:
     """Train a student on its teacher's answers alone; examples that are held out choose the epoch.
 
@@ -200,13 +201,14 @@ def distill(
       config: how to train.
       loss: of student's and teacher's logits.
       last: number of examples at the end that are held out.
+      axis_name: the axis of devices that share each batch.
 
     Returns:
       The end of training; `.best` are the weights to use.
     """
-    targets = teacher_logits(teacher, teacher_params, examples, count, take)
-    train, val = held_out(count, last)
-    return fit(distillation_task(student, take, config, loss), key, params, (examples, targets), train, val)
+    answers = teacher_logits(teacher, teacher_params, examples, count, take, axis_name=axis_name)
+    task = distillation_task(student, take, config, loss)
+    return fit(task, key, params, (examples, answers), *held_out(count, last), axis_name)
 
 
 def distill_on_windows(

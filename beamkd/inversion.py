@@ -196,6 +196,7 @@ def invert(
     as_batch: Callable[[Array], Batch],
     weights: GeneratorLoss = GeneratorLoss(),
     config: FitConfig = STEPS,
+    axis_name: str | None = None,
 ) -> FitState:
     """Train a generator to invert a teacher; arguments as in `inversion_task`.
 
@@ -210,6 +211,7 @@ def invert(
       as_batch: makes a batch of what the generator makes.
       weights: of the terms of the loss.
       config: how to train.
+      axis_name: the axis of devices that share each batch.
 
     Returns:
       The end of training; `.params` are the generator's weights.
@@ -217,7 +219,8 @@ def invert(
     init_key, fit_key = jax.random.split(key)
     params = generator.init(init_key, jnp.zeros((1, generator.noise)))
     task = inversion_task(teacher, generator, as_batch, weights, config)
-    return fit(task, fit_key, params, (teacher_params, summary), all_rows(config.batch_size))
+    rows = all_rows(config.batch_size)
+    return fit(task, fit_key, params, (teacher_params, summary), rows, axis_name=axis_name)
 
 
 def summarize_on_dataset(trainer: Trainer, teacher: Model, dataset: Dataset) -> Metadata:
@@ -234,6 +237,12 @@ def summarize_on_dataset(trainer: Trainer, teacher: Model, dataset: Dataset) -> 
         trainer.axis_name,
     )
     return jax.vmap(merge_moments)(to_host(moments(teacher.params, dataset.split.train)))
+
+
+def initial_generator(keys: Array, module: nn.Module) -> Model:
+    """Generators with their initial weights, of `keys` [members, G]: weights [members, G, ...]."""
+    init = jax.vmap(jax.vmap(lambda key: module.init(key, jnp.zeros((1, module.noise)))))
+    return Model(module, jax.jit(init)(keys), {"noise": (module.noise,)})
 
 
 def train_generators(

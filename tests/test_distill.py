@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
-import beamkd.distill
 from beamkd.base import InputError, Output, Rows
-from beamkd.data.windows import lidar_batch, lidar_input, select
+from beamkd.data import select, sensor_batch, sensor_input
 from beamkd.distill import distill, distillation_task, held_out, hindsight_logits, teacher_logits
 from beamkd.losses import kl, mse
 from beamkd.models import GruTeacher, network
-from beamkd.training import FitConfig, all_rows, fit, supervised_task
+from beamkd.training import FitConfig, all_rows, batches, fit, supervised_task
 
 FRAMES, FUTURE, RAYS, BEAMS, COUNT = 2, 1, 6, 5, 60
 MODULE = GruTeacher(embed=6, hidden=8, dropout=0.0, beams=BEAMS)
@@ -22,14 +21,14 @@ MODULE = GruTeacher(embed=6, hidden=8, dropout=0.0, beams=BEAMS)
 def examples():
     """A batch of scans with random labels, some of them missing."""
     rng = np.random.default_rng(0)
-    batch = lidar_batch(jnp.asarray(rng.random((COUNT, FRAMES, RAYS)), jnp.float32), FUTURE)
+    batch = sensor_batch(jnp.asarray(rng.random((COUNT, FRAMES, RAYS)), jnp.float32), FUTURE, "lidar")
     labels = rng.integers(-1, BEAMS, batch.labels.shape)
     return batch.replace(labels=jnp.asarray(labels))
 
 
 def linear(params, batch, key=None):
     """A network that is one matrix; the logits of all steps but the last come from the first frame."""
-    scans = lidar_input(batch)
+    scans = sensor_input("lidar")(batch)
     scans = jnp.concatenate([scans[:, :1], scans[:, :1], scans[:, -1:]], axis=1)
     if key is not None:
         scans = scans * jax.random.bernoulli(key, 0.9, scans.shape)
@@ -53,7 +52,7 @@ def teacher():
 
 @pytest.mark.parametrize("batch_size", [7, 60, 512])
 def test_answers_are_the_teachers_logits_on_every_row(examples, teacher, monkeypatch, batch_size):
-    monkeypatch.setattr(beamkd.distill, "EVALUATION_BATCH", batch_size)
+    monkeypatch.setattr(batches, "EVALUATION_BATCH", batch_size)
     found = jax.jit(lambda params: teacher_logits(teacher[0], params, examples, COUNT, select))(teacher[1])
     assert found.shape == (COUNT, FRAMES + FUTURE, BEAMS)
     np.testing.assert_allclose(found, teacher[0](teacher[1], examples).logits, rtol=1e-5, atol=1e-6)
@@ -61,7 +60,7 @@ def test_answers_are_the_teachers_logits_on_every_row(examples, teacher, monkeyp
 
 def recurrent(params, batch, key=None):
     """Logits that tell steps and windows apart: sums of the frames so far, times the number of the step."""
-    scans = jnp.pad(lidar_input(batch), ((0, 0), (0, FUTURE), (0, 0)))
+    scans = jnp.pad(sensor_input("lidar")(batch), ((0, 0), (0, FUTURE), (0, 0)))
     logits = jnp.cumsum(scans, axis=1) * jnp.arange(1, scans.shape[1] + 1)[:, None] @ params
     return Output(logits=logits, features=scans[:, -1])
 
@@ -72,13 +71,13 @@ def test_in_hindsight_a_slot_ahead_is_the_mean_of_all_windows_that_predict_it():
 
     @jax.jit
     def ask(frames):
-        batch = lidar_batch(frames, FUTURE)
+        batch = sensor_batch(frames, FUTURE, "lidar")
         return hindsight_logits(recurrent, params, batch, len(frames), select, FRAMES, frames.shape[1] - FRAMES)
 
     now, later = (frames[:, first : first + FRAMES] for first in (0, 1))
     expected = np.stack([now[:, 0], 2 * now.sum(1), (3 * now.sum(1) + 2 * later.sum(1)) / 2], axis=1) @ params
     np.testing.assert_allclose(ask(frames), expected, rtol=1e-5, atol=1e-6)
-    plain = jax.jit(lambda frames: teacher_logits(recurrent, params, lidar_batch(frames, FUTURE), 7, select))
+    plain = jax.jit(lambda frames: teacher_logits(recurrent, params, sensor_batch(frames, FUTURE, "lidar"), 7, select))
     np.testing.assert_array_equal(ask(now), plain(now))
 
 
@@ -143,7 +142,7 @@ def test_a_student_comes_much_closer_to_its_teacher_on_examples_held_out(example
     @jax.jit
     def run(key):
         params = MODULE.init(key, jnp.zeros((1, 1, RAYS)))
-        student = network(MODULE, lidar_input, FUTURE)
+        student = network(MODULE, sensor_input("lidar"))
         state = distill(key, student, params, *teacher, examples, COUNT, select, config, last=20)
         wanted, tested = teacher[0](teacher[1], examples).logits[40:], jax.tree.map(lambda leaf: leaf[40:], examples)
         return state, [kl(student(p, tested, None).logits, wanted).mean() for p in (params, state.best)]

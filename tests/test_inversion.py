@@ -8,24 +8,23 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-import beamkd.inversion
 from beamkd.base import InputError, Metadata, Output, Rows
-from beamkd.data.windows import lidar_batch, lidar_input, select
+from beamkd.data import select, sensor_batch, sensor_input
 from beamkd.inversion import STEPS, GeneratorLoss, generate, inversion_task, invert, summarize
 from beamkd.losses import layer_statistics
 from beamkd.models import Generator, GruTeacher, network
-from beamkd.training import FitConfig
+from beamkd.training import FitConfig, batches
 
 FRAMES, FUTURE, RAYS, BEAMS = 2, 1, 6, 5
 GENERATOR = Generator(noise=4, hidden=8, frames=FRAMES, rays=RAYS)
-AS_BATCH = functools.partial(lidar_batch, future=FUTURE)
+AS_BATCH = functools.partial(sensor_batch, future=FUTURE, name="lidar")
 SUMMARY = Metadata(mean=jnp.array([0.5, -0.2, 0.3]), variance=jnp.array([0.2, 0.1, 0.3]))
 
 
 def teacher(params, batch, key=None):
     """Features: a saturated map of the last frame; logits of three steps. Never with dropout."""
     assert key is None, "teachers are inverted without dropout"
-    scans = lidar_input(batch)
+    scans = sensor_input("lidar")(batch)
     logits = jnp.concatenate([scans, scans[:, :1] + 1], axis=1) @ params["beams"]
     states = jnp.tanh(scans @ params["features"])
     return Output(logits=logits, features=states[:, -1], layers={"states": states})
@@ -42,7 +41,7 @@ def params():
 
 @pytest.mark.parametrize("batch_size", [4, 13, 512])
 def test_metadata_are_mean_and_unbiased_variance_over_unpadded_rows(params, monkeypatch, batch_size):
-    monkeypatch.setattr(beamkd.inversion, "EVALUATION_BATCH", batch_size)
+    monkeypatch.setattr(batches, "EVALUATION_BATCH", batch_size)
     scans = np.random.default_rng(1).random((20, FRAMES, RAYS)).astype(np.float32)
     batch = AS_BATCH(jnp.asarray(scans))
     rows = Rows(jnp.array([3, 19, 5, 0, 0, 7, 2, 11, 12, 13, 14, 0, 0]), jnp.arange(13) % 5 != 4)
@@ -111,7 +110,7 @@ def test_the_term_of_all_layers_adds_up_those_that_there_are_summaries_of(params
 
 def test_inversion_brings_a_gru_teachers_feature_statistics_near_those_of_its_data():
     module = GruTeacher(embed=6, hidden=4, dropout=0.5, beams=BEAMS)
-    forward = network(module, lidar_input, FUTURE)
+    forward = network(module, sensor_input("lidar"))
     rng = np.random.default_rng(2)
     real = AS_BATCH(
         jnp.asarray(3 * rng.random((64, FRAMES, RAYS)) * (rng.random((64, FRAMES, RAYS)) < 0.5), jnp.float32)

@@ -10,7 +10,7 @@ from beamkd.base import Array
 Loss = Callable[..., Array]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class WeightedSum:
     """What `combine` returns.
 

@@ -24,8 +24,8 @@ Params = Any
 Data = Any
 StepLoss = Callable[..., tuple[Array, dict[str, Array]]]
 """loss(params, batch, key, axis_name=None) -> (a scalar, its parts by name). Without a key: no dropout, as validation
-wants it. `axis_name` is given only where devices along that axis share a batch: `batch` then is one's share, and the loss
-that of the whole batch."""
+wants it. `axis_name` is given only where devices along that axis share a batch: `batch` then is the share of one, and
+the loss is that of all."""
 
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["cosine", "steps", "constant"]

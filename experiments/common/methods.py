@@ -12,7 +12,7 @@ from flax import linen as nn
 from beamkd.base import Array, Batch, InputError, Metadata, Model, named_keys
 from beamkd.data import Dataset, forward_of, initial_model, sensor_batch
 from beamkd.distill import distill_on_sequences
-from beamkd.inversion import generate_sequences, train_generators
+from beamkd.inversion import generate_sequences, initial_generator, train_generators
 from beamkd.models import CnnGruTeacher, Generator, GruTeacher, SceneGenerator, load_network, load_published
 from beamkd.training import FitConfig, supervised_task
 from experiments.common.dataset import SENSORS, Trained
@@ -83,8 +83,7 @@ def generators_of(
     (spec,) = dataset.spec(SENSORS).values()
     module = GENERATORS[recipe.generator](frames=spec.shape[0], rays=spec.shape[1])
     init_keys, fit_keys, _ = _generator_keys(keys, recipe)
-    init = jax.jit(jax.vmap(jax.vmap(lambda key: module.init(key, jnp.zeros((1, module.noise))))))
-    generator = Model(module, init(init_keys), {"noise": (module.noise,)})
+    generator = initial_generator(init_keys, module)
     if not any(dataclasses.astuple(recipe.generator_loss)):
         return generator
     as_batch, options = _as_batch(dataset), (recipe.generator_loss, recipe.generator_fit)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from beamkd.data import gather, lidar_input, make_windows, read_deepsense
+from beamkd.data import gather, make_windows, read_deepsense, sensor_input
 from beamkd.models import load_published, network
 from beamkd.sim import Street, simulate
 from beamkd.training import all_rows, evaluate
@@ -22,10 +22,10 @@ pytestmark = pytest.mark.skipif(not WEIGHTS.exists(), reason="needs the publishe
 def top5(drives):
     """Top-5 by slot over all windows of drives, percent, and how many windows there are."""
     module, params = load_published(WEIGHTS)
-    windows = make_windows(drives)
-    metrics = jax.jit(
-        lambda params, windows: evaluate(network(module, lidar_input), params, windows, all_rows(len(windows)), gather)
-    )(params, windows)
+    windows, forward = make_windows(drives), network(module, sensor_input("lidar"))
+    metrics = jax.jit(lambda params, windows: evaluate(forward, params, windows, all_rows(len(windows)), gather))(
+        params, windows
+    )
     return 100 * np.asarray(metrics["top5"]), len(windows)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from beamkd.base import MISSING, Drives, InputError, Rows
 from beamkd.data import make_windows, split_drives
-from beamkd.data.windows import FRACTIONS, gather, lidar_batch, lidar_input, select, stack_splits
+from beamkd.data.windows import FRACTIONS, gather, select, stack_splits
 from beamkd.training import all_rows
 
 TRACKS = Path(__file__).parents[2] / ".." / "shared" / "data" / "scenario8_tracks.npz"
@@ -157,21 +157,6 @@ def test_select_takes_rows_of_a_batch_and_those_padded_are_missing(windows):
     np.testing.assert_array_equal(chosen.mask, [True, True, False, False])
     expected = gather(windows, rows(7, 0, 0, 4, padded=[2, 3]))
     jax.tree.map(np.testing.assert_array_equal, chosen, expected)
-
-
-def test_networks_see_units_of_ten_metres_and_lidar_batch_is_the_inverse():
-    scans = jnp.asarray(np.random.default_rng(0).random((2, 8, 5)), jnp.float32)
-    batch = lidar_batch(scans)
-    np.testing.assert_allclose(batch.sensors["lidar"], scans * 10, rtol=1e-6)
-    np.testing.assert_allclose(lidar_input(batch), scans, rtol=1e-6)
-    assert batch.labels.shape == (2, 4)
-    assert (batch.labels < 0).all()
-    assert batch.mask.all()
-    assert batch.power.shape[:2] == (2, 4)
-    assert lidar_batch(scans, future=1).labels.shape == (2, 2)
-    assert select(batch, rows(1)).sensors["lidar"].shape == (1, 8, 5)
-    with pytest.raises(AssertionError):
-        lidar_batch(scans[0])
 
 
 def parts_of(split, windows):

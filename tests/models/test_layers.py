@@ -6,7 +6,7 @@ from flax import linen as nn
 from scipy.signal import correlate
 
 from beamkd.models import Conv1d, Gru, Linear, count_weights, encode_frames, layers
-from beamkd.models.layers import UNROLLED_STEPS, in_pieces
+from beamkd.models.layers import UNROLLED_STEPS, Dropout, in_pieces
 
 
 def normal(*shape, seed=0):
@@ -130,3 +130,19 @@ def test_many_frames_are_encoded_in_pieces_to_the_same_codes_and_gradients(monke
 
 def test_weights_of_a_pytree_are_counted():
     assert count_weights({"a": jnp.zeros((2, 3)), "b": [jnp.zeros(4), jnp.zeros(())]}) == 11
+
+
+def test_dropout_draws_as_flax_does_and_scales_what_is_left():
+    values, rngs = jnp.ones((64, 5, 7)), {"dropout": jax.random.key(3)}
+    found = Dropout(0.3).apply({}, values, True, rngs=rngs)
+    expected = nn.Dropout(0.3, deterministic=False).apply({}, values, rngs=rngs)
+    np.testing.assert_array_equal(found, expected)
+    assert set(np.unique(found)) == {np.float32(0), np.float32(1 / 0.7)}
+    np.testing.assert_array_equal(Dropout(0.3).apply({}, values, False), values)
+
+
+def test_devices_that_share_a_batch_drop_what_one_would():
+    values, rngs = jnp.arange(1.0, 51).reshape(10, 5), {"dropout": jax.random.key(3)}
+    padded = jnp.pad(values, ((0, 2), (0, 0))).reshape(4, 3, 5)
+    found = jax.vmap(lambda own: Dropout(0.5).apply({}, own, True, "devices", rngs=rngs), axis_name="devices")(padded)
+    np.testing.assert_array_equal(found.reshape(12, 5)[:10], Dropout(0.5).apply({}, values, True, rngs=rngs))

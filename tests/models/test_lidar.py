@@ -170,24 +170,26 @@ def test_network_applies_dropout_with_a_key_only_and_appends_the_future():
     seen = jnp.asarray(scans()[:, :2])
     params = jax.jit(module.init)(jax.random.key(0), seen)
     batch = Batch({"scan": 2 * seen}, jnp.zeros((3, 2), int), jnp.zeros((3, 2, 6)), jnp.ones(3, bool))
-    forward = jax.jit(network(module, lambda batch: batch.sensors["scan"] / 2, future=1))
+    forward = jax.jit(network(module, lambda batch: batch.sensors["scan"] / 2))
     padded = jnp.concatenate([seen, jnp.zeros((3, 1, RAYS))], axis=1)
     sure = jax.jit(module.apply)(params, padded).logits
     np.testing.assert_allclose(forward(params, batch, None).logits, sure, atol=1e-6)
     assert np.abs(forward(params, batch, jax.random.key(0)).logits - sure).max() > 1e-3
 
 
-def test_network_predicts_three_slots_ahead_unless_told():
-    batch = Batch({"scan": jnp.zeros((2, 8, RAYS))}, jnp.zeros((2, 4), int), jnp.zeros((2, 4, 6)), jnp.ones(2, bool))
+@pytest.mark.parametrize("future", [0, 3, 6])
+def test_network_predicts_as_many_slots_ahead_as_there_are_labels_for(future):
+    labels, power = jnp.zeros((2, future + 1), int), jnp.zeros((2, future + 1, 6))
+    batch = Batch({"scan": jnp.zeros((2, 8, RAYS))}, labels, power, jnp.ones(2, bool))
     forward = network(SMALL["gru"], lambda batch: batch.sensors["scan"])
     params = jax.eval_shape(SMALL["gru"].init, jax.random.key(0), jnp.zeros((1, 1, RAYS)))
-    assert jax.eval_shape(forward, params, batch).logits.shape == (2, 11, 6)
+    assert jax.eval_shape(forward, params, batch).logits.shape == (2, 8 + future, 6)
 
 
 def test_only_the_predicted_slots_can_be_read_out(module, params):
-    batch = Batch({"scans": scans()}, labels=None, power=None, mask=None)
+    batch = Batch({"scans": scans()}, labels=jnp.zeros((3, 3), int), power=None, mask=None)
     whole, predicted = (
-        network(module, lambda batch: batch.sensors["scans"], future=2, predicted_only=only)(params, batch)
+        network(module, lambda batch: batch.sensors["scans"], predicted_only=only)(params, batch)
         for only in (False, True)
     )
     assert predicted.logits.shape == (3, 3, 6)

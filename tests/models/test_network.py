@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from beamkd.base import Batch, Output
-from beamkd.data import lidar_batch, lidar_input
+from beamkd.data import sensor_batch, sensor_input
 from beamkd.models import CnnGruTeacher, GruStudent, network
 
 MODULES = [GruStudent(embed=4, hidden=5, beams=6), CnnGruTeacher(channels=(2, 3), embed=4, hidden=5, beams=6)]
@@ -18,7 +18,7 @@ def module(request):
 
 @pytest.fixture
 def batch():
-    return lidar_batch(jax.random.uniform(jax.random.key(0), (3, 4, RAYS)), future=2)
+    return sensor_batch(jax.random.uniform(jax.random.key(0), (3, 4, RAYS)), 2, "lidar")
 
 
 @pytest.fixture
@@ -37,21 +37,21 @@ class Witness:
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_modules_compute_in_the_asked_type_and_answer_in_float32(dtype, batch):
     witness = Witness()
-    output = network(witness, lidar_input, dtype=dtype)({"weight": jnp.ones(1)}, batch)
+    output = network(witness, sensor_input("lidar"), dtype=dtype)({"weight": jnp.ones(1)}, batch)
     assert witness.seen == [dtype, dtype]
     assert output.logits.dtype == output.features.dtype == jnp.float32
-    np.testing.assert_array_equal(output.logits, lidar_input(batch).astype(dtype).astype(jnp.float32))
+    np.testing.assert_array_equal(output.logits, sensor_input("lidar")(batch).astype(dtype).astype(jnp.float32))
 
 
 def test_float32_is_the_module_itself(module, params, batch):
-    found = network(module, lidar_input, future=2)(params, batch)
-    expected = module.apply(params, lidar_input(batch), future=2)
+    found = network(module, sensor_input("lidar"))(params, batch)
+    expected = module.apply(params, sensor_input("lidar")(batch), future=2)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def test_bfloat16_is_near_float32_and_not_the_same(module, params, batch):
-    exact = network(module, lidar_input, future=2)(params, batch)
-    rough = network(module, lidar_input, future=2, dtype=jnp.bfloat16)(params, batch)
+    exact = network(module, sensor_input("lidar"))(params, batch)
+    rough = network(module, sensor_input("lidar"), dtype=jnp.bfloat16)(params, batch)
     assert (exact.logits != rough.logits).any()
     np.testing.assert_allclose(rough.logits, exact.logits, atol=0.03)
     np.testing.assert_allclose(rough.features, exact.features, atol=0.03)
@@ -59,7 +59,7 @@ def test_bfloat16_is_near_float32_and_not_the_same(module, params, batch):
 
 def test_gradients_of_bfloat16_are_float32_and_near_the_exact_ones(module, params, batch):
     def gradient(dtype):
-        forward = network(module, lidar_input, future=2, dtype=dtype)
+        forward = network(module, sensor_input("lidar"), dtype=dtype)
 
         def loss(params):
             return jnp.square(forward(params, batch, jax.random.key(2)).logits).mean()
@@ -73,6 +73,8 @@ def test_gradients_of_bfloat16_are_float32_and_near_the_exact_ones(module, param
 
 def test_whole_numbers_are_left_as_they_are():
     witness = Witness()
-    batch = Batch(sensors={"beam": jnp.ones((1, 1, 1), jnp.int32)}, labels=None, power=None, mask=None)
+    batch = Batch(
+        sensors={"beam": jnp.ones((1, 1, 1), jnp.int32)}, labels=jnp.zeros((1, 1), int), power=None, mask=None
+    )
     network(witness, lambda batch: batch.sensors["beam"], dtype=jnp.bfloat16)({"weight": jnp.ones(1)}, batch)
     assert witness.seen == [jnp.int32, jnp.bfloat16]

@@ -16,17 +16,18 @@ from beamkd.models import CnnGruTeacher, Generator, GruStudent, GruTeacher, Scen
 from beamkd.models.saved import ENTRY, MODULES
 
 MODELS = {
-    "CnnGruTeacher": (CnnGruTeacher(channels=(3, 4), embed=5, hidden=6, beams=7), (8, 40)),
-    "GruTeacher": (GruTeacher(embed=5, hidden=6, dropout=0.25), (2, 30)),
-    "GruStudent": (GruStudent(), (8, 216)),
-    "Generator": (Generator(noise=9, hidden=4, frames=3, rays=10), (9,)),
-    "SceneGenerator": (SceneGenerator(objects=2, rays=20, ahead=3), (64,)),
+    "CnnGruTeacher": (CnnGruTeacher(channels=(3, 4), embed=5, hidden=6, beams=7), {"lidar": (8, 40)}),
+    "GruTeacher": (GruTeacher(embed=5, hidden=6, dropout=0.25), {"lidar": (2, 30)}),
+    "GruStudent": (GruStudent(), {"lidar": (8, 216)}),
+    "Generator": (Generator(noise=9, hidden=4, frames=3, rays=10), {"noise": (9,)}),
+    "SceneGenerator": (SceneGenerator(objects=2, rays=20, ahead=3), {"noise": (64,)}),
 }
 
 
 def built(module, inputs):
     """The module with random weights."""
-    rng, example = np.random.default_rng(0), jax.ShapeDtypeStruct((1, *inputs), jnp.float32)
+    (shape,) = inputs.values()
+    rng, example = np.random.default_rng(0), jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     shapes = jax.eval_shape(module.init, jax.random.key(0), example)
     return Model(
         module, jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype), shapes), inputs
@@ -88,7 +89,7 @@ def test_what_is_no_module_of_ours_is_not_saved(tmp_path):
 
     for module in (nn.Dense(3), GruStudent()):
         with pytest.raises(InputError, match="expected one of CnnGruTeacher, .* to save, found"):
-            save_network(tmp_path / "net", Model(module, {}, (3,)))
+            save_network(tmp_path / "net", Model(module, {}, {"lidar": (3,)}))
     assert not any(tmp_path.iterdir())
 
 
@@ -102,7 +103,7 @@ FIELDS = {"embed": 16, "hidden": 24, "dropout": 0.1, "beams": 64}
 
 def rewrite(path, about=None, weights=None, entry=ENTRY):
     """Write a file again with a changed description, by name, or changed weights."""
-    told = {"module": "GruStudent", "fields": FIELDS, "inputs": [8, 216], **(about or {})}
+    told = {"module": "GruStudent", "fields": FIELDS, "inputs": {"lidar": [8, 216]}, **(about or {})}
     kept = safetensors.numpy.load_file(path) | (weights or {})
     kept = {name: value for name, value in kept.items() if value is not None}
     path.write_bytes(safetensors.numpy.save(kept, {entry: json.dumps(told)}))
@@ -128,13 +129,17 @@ def test_rewriting_itself_changes_nothing(student):
         {"fields": {**FIELDS, "hidden": True}},
         {"fields": {**FIELDS, "dropout": float("nan")}},
         {"fields": {**FIELDS, "dropout": [0.1]}},
-        {"inputs": [8, 217]},
-        {"inputs": [8]},
-        {"inputs": []},
-        {"inputs": [0, 216]},
-        {"inputs": [8, 10**9]},
-        {"inputs": [1] * 1000},
-        {"inputs": "8, 216"},
+        {"inputs": {"lidar": [8, 217]}},
+        {"inputs": {"lidar": [8]}},
+        {"inputs": {"lidar": []}},
+        {"inputs": {"lidar": [0, 216]}},
+        {"inputs": {"lidar": [8, 10**9]}},
+        {"inputs": {"lidar": [1] * 1000}},
+        {"inputs": {"lidar": "8, 216"}},
+        {"inputs": {"lidar": [8, 216], "radar": [8, 216]}},
+        {"inputs": {str(number): [8, 216] for number in range(1000)}},
+        {"inputs": {}},
+        {"inputs": [8, 216]},
         {"module": "CnnGruTeacher"},
         {"module": "CnnGruTeacher", "fields": {**FIELDS, "channels": [1] * 1000}},
     ],

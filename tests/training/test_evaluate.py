@@ -1,7 +1,6 @@
 """Evaluation in batches against one go, and the count of operations against the matrix products worked out by hand."""
 
 import functools
-import importlib
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +11,7 @@ from beamkd.base import Batch, Output, Rows
 from beamkd.models import CnnGruTeacher, GruTeacher
 from beamkd.training import (
     all_rows,
+    batches,
     dba,
     evaluate,
     flops,
@@ -60,13 +60,13 @@ def forward(params, batch, key=None):
 
 @pytest.fixture(params=[1, 4, 11, 512])
 def batch_size(request, monkeypatch):
-    monkeypatch.setattr(importlib.import_module("beamkd.training.evaluate"), "EVALUATION_BATCH", request.param)
+    monkeypatch.setattr(batches, "EVALUATION_BATCH", request.param)
     return request.param
 
 
 def test_beams_are_those_of_current_slots_in_the_order_of_the_rows(data, batch_size):
     rows = Rows(jnp.array([[5, 2, 7, 0, 9]]), jnp.array([[True, True, False, True, True]]))
-    score = map_batches(functools.partial(score_batch, forward), data, take, batch_size)
+    score = map_batches(functools.partial(score_batch, forward), data, take)
     scores = score(jnp.array([2.0]), rows)
     found = scores.beams.reshape(-1)[:5][np.asarray(rows.mask[0])]
     np.testing.assert_array_equal(found, data["logits"][np.array([5, 2, 0, 9]), -SLOTS].argmax(-1))
@@ -100,7 +100,7 @@ def test_all_metrics_are_those_of_one_go_whatever_the_batches_and_the_padding(da
 def test_each_window_is_scored_alone_and_summed_by_its_drive(data, batch_size):
     order, drive = np.array([5, 2, 7, 0, 9, 10]), np.array([3, 3, 8, 8, 8, 5, 5, 9, 9, 9, 9])
     rows = Rows(order[None], np.array([[True, True, False, True, True, True]]))
-    scores = map_batches(functools.partial(score_batch, forward), data, take, batch_size)(jnp.array([2.0]), rows)
+    scores = map_batches(functools.partial(score_batch, forward), data, take)(jnp.array([2.0]), rows)
     alone = jax.tree.map(lambda leaf: np.asarray(leaf[0]), (scores, rows))
     sums, counts = sums_by_drive(*alone, drive, np.array([3, 5, 8, 9]))
     chosen = order[rows.mask[0]]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from beamkd.base import Rows
-from beamkd.training import FitConfig, Task, advance, map_members, start, stopped, stream
+from beamkd.training import FitConfig, Task, advance, batches, map_members, start, stopped, stream
 from beamkd.training.stream import Stream, epoch_of_stream, map_batches, start_stream
 from tests.training.regression import squares, take
 
@@ -27,12 +27,15 @@ TASK = Task(squares, take, FitConfig(epochs=7, batch_size=3, patience=2, learnin
 KEYS = jax.vmap(jax.random.key)(jnp.arange(MEMBERS))
 PARAMS = {"kernel": jnp.array([[0.3, -0.1, 0.2], [1.0, -2.0, 0.5]]), "bias": jnp.array([0.1, 3.0])}
 TRAIN = Rows(jnp.array([np.arange(17), np.arange(17) % 14 + 6]), jnp.array([np.arange(17) < 17, np.arange(17) < 14]))
+EXAMPLE_BYTES = MEMBERS * 4 * (D + 1)
+"""Of an example of all members."""
+
 VAL = Rows(jnp.array([np.arange(17, 23), np.arange(6)]), jnp.ones((2, 6), bool))
 
 
 @pytest.fixture(params=[1, 20, 10_000])
 def superbatch(request, monkeypatch):
-    monkeypatch.setattr(stream, "SUPERBATCH", request.param)
+    monkeypatch.setattr(stream, "SUPERBATCH_BYTES", EXAMPLE_BYTES * request.param)
     return request.param
 
 
@@ -110,13 +113,15 @@ def test_what_is_read_is_prepared_on_the_device_with_each_members_context(data):
         close(jax.tree.map(lambda leaf, member=member: leaf[member], state), expected)
 
 
-def test_a_map_over_batches_is_the_same_on_the_device_and_on_the_host(data, superbatch):
+def test_a_map_over_batches_is_the_same_on_the_device_and_on_the_host(data, superbatch, monkeypatch):
+    monkeypatch.setattr(batches, "EVALUATION_BATCH", 4)
+
     def residuals(params, batch):
         inputs, targets, mask = batch
         error = jnp.where(mask, inputs @ params["kernel"] + params["bias"] - targets, 0)
         return {"errors": error, "count": mask.sum()}
 
-    host, device = (map_batches(residuals, source, take, 4)(PARAMS, TRAIN) for source in (Stream(reader(data)), data))
+    host, device = (map_batches(residuals, source, take)(PARAMS, TRAIN) for source in (Stream(reader(data)), data))
     assert device["errors"].shape == (MEMBERS, 5, 4)
     np.testing.assert_array_equal(device["count"].sum(1), [17, 14])
     close(host, device)
@@ -128,12 +133,13 @@ def test_a_map_over_batches_is_the_same_on_the_device_and_on_the_host(data, supe
 
 
 def test_no_more_is_read_than_is_soon_needed(data, monkeypatch):
-    monkeypatch.setattr(stream, "SUPERBATCH", 6)
+    monkeypatch.setattr(stream, "SUPERBATCH_BYTES", 3 * EXAMPLE_BYTES)
     seen = []
     batches = Rows(np.zeros((MEMBERS, 40, 3), int), np.ones((MEMBERS, 40, 3), bool))
     superbatches = stream._superbatches(Stream(reader(data, seen)), batches)
     next(superbatches)
     time.sleep(0.2)
+    assert seen.pop(0) == MEMBERS  # one example of each, for its size
     assert seen == [6] * len(seen)
     assert len(seen) <= stream.AHEAD + 2
     assert sum(1 for _ in superbatches) == 39

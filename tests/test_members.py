@@ -1,0 +1,238 @@
+"""Teachers, students and generators of several members, through a trainer: of any sensors, and of unequal frames."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from beamkd.base import Drives, Metadata, Model, Output, named_keys
+from beamkd.data import (
+    deal,
+    forward_of,
+    gather,
+    initial_model,
+    make_windows,
+    open_drives,
+    select,
+    sensor_batch,
+    store_drives,
+)
+from beamkd.distill import distill_on_sequences, distill_on_windows, teacher_answers
+from beamkd.inversion import (
+    GeneratorLoss,
+    generate_sequences,
+    inversion_task,
+    summarize,
+    summarize_on_dataset,
+    train_generators,
+)
+from beamkd.losses import feature_matching, kl, masked_mean
+from beamkd.models import Generator
+from beamkd.training import FitConfig, Trainer, all_rows, fit
+
+DRIVES, FRAMES, BEAMS, SENSORS = 10, 12, 5, {"lidar": 6, "other": 4}
+OBSERVED, FUTURE, SEEDS = 8, 2, 2
+KEYS = jax.random.split(jax.random.key(0), SEEDS)
+FIT = FitConfig(epochs=3, batch_size=16, patience=0, learning_rate=1e-2)
+
+
+class Network(nn.Module):
+    """A network of one sensor or of several, whose states add up the frames."""
+
+    features: int = 7
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, seen, future=0, train=False, slots=None):
+        seen = seen if isinstance(seen, dict) else {"one": seen}
+        codes = sum(nn.Dense(self.features, name=name)(seen[name]) for name in sorted(seen))
+        states = jnp.tanh(jnp.cumsum(jnp.pad(codes, ((0, 0), (0, future), (0, 0))), 1))
+        logits = nn.Dense(BEAMS)(states)
+        return Output(logits if slots is None else logits[:, -slots:], states[:, -1], {"states": states})
+
+
+@pytest.fixture(scope="module")
+def drives():
+    rng, count = np.random.default_rng(0), DRIVES * FRAMES
+    sensors = {name: rng.normal(size=(count, width)).astype(np.float32) for name, width in SENSORS.items()}
+    return Drives(
+        sensors=sensors,
+        power=rng.random((count, BEAMS)).astype(np.float32),
+        position=np.zeros((count, 2), np.float32),
+        drive=np.repeat(np.arange(DRIVES, dtype=np.int32), FRAMES),
+        slot=np.tile(np.arange(FRAMES, dtype=np.int32), DRIVES),
+    )
+
+
+@pytest.fixture(scope="module")
+def dataset(drives):
+    return deal(KEYS, make_windows(drives, OBSERVED, FUTURE))
+
+
+@pytest.fixture(scope="module")
+def model(dataset):
+    """model(name, sensors, frames) -> a network with weights of its own."""
+
+    def model(name, sensors, frames=None, features=7):
+        return initial_model(named_keys(KEYS, name), Network(features), dataset.spec(sensors), frames)
+
+    return model
+
+
+def of_member(tree, member):
+    return jax.tree.map(lambda leaf: leaf[member], tree)
+
+
+def windows_of(dataset, member):
+    return gather(dataset.windows, of_member(dataset.split.train, member))
+
+
+@pytest.mark.parametrize("sensors", [("lidar",), ("lidar", "other")])
+def test_a_student_of_three_frames_learns_the_last_slots_of_a_teacher_of_eight(dataset, model, sensors):
+    teacher, student = model("teacher", sensors), model("student", sensors, frames=3)
+    fit = distill_on_windows(Trainer(), "kd", KEYS, student, teacher, dataset, FIT)
+    assert (fit.epoch == 3).all()
+    for member in range(SEEDS):
+        rows = of_member(dataset.split.train, member)
+        batch = gather(dataset.windows, rows)
+        own = [of_member(tree, member) for tree in (student.params, teacher.params)]
+        said, wanted = forward_of(student)(own[0], batch).logits, forward_of(teacher)(own[1], batch).logits
+        assert said.shape[1] == 3 + FUTURE and wanted.shape[1] == OBSERVED + FUTURE
+        before = np.asarray(kl(said[:, -FUTURE - 1 :], wanted[:, -FUTURE - 1 :]))[np.asarray(batch.mask)].mean()
+        assert fit.history["loss"][member, 0] < 1.2 * before  # of the first epoch, in which it learns already
+        assert fit.history["loss"][member, -1] < fit.history["loss"][member, 0]
+
+
+def test_the_first_loss_is_that_of_the_last_slots_by_numpy(dataset, model):
+    teacher, student = model("teacher", ["lidar"]), model("student", ["lidar"], frames=3)
+    one = FitConfig(epochs=1, batch_size=1000, patience=0, learning_rate=1e-9, final_learning_rate=0)
+    found = distill_on_windows(Trainer(), "kd", KEYS, student, teacher, dataset, one).history["loss"][:, 0]
+    for member in range(SEEDS):
+        batch = windows_of(dataset, member)
+        probabilities = []
+        for network in (student, teacher):
+            params = of_member(network.params, member)
+            logits = np.asarray(forward_of(network)(params, batch).logits, np.float64)[:, -FUTURE - 1 :] / 2
+            probabilities.append(np.exp(logits) / np.exp(logits).sum(-1, keepdims=True))
+        q, p = probabilities
+        expected = 4 * (p * np.log(p / q)).sum(-1)[np.asarray(batch.mask)].mean()
+        np.testing.assert_allclose(found[member], expected, rtol=1e-4)
+
+
+def test_a_teacher_of_two_sensors_teaches_a_student_of_one(dataset, model):
+    teacher, student = model("teacher", ["lidar", "other"]), model("student", ["other"], frames=4)
+    fit = distill_on_windows(Trainer(), "kd", KEYS, student, teacher, dataset, FIT, alpha=0.5)
+    assert {"teacher", "labels", "loss", "val"} == set(fit.history)
+    assert (fit.history["loss"][:, -1] < fit.history["loss"][:, 0]).all()
+
+
+def test_further_terms_get_what_they_name(dataset, model):
+    def features(features, teacher_features, mask, axis_name=None):
+        return masked_mean(feature_matching(features, teacher_features), mask, axis_name=axis_name)
+
+    teacher, student = model("teacher", ["lidar"]), model("student", ["lidar"])
+    terms = {"features": (0.3, features)}
+    one = FitConfig(epochs=1, batch_size=1000, patience=0, learning_rate=1e-9, final_learning_rate=0)
+    fit = distill_on_windows(Trainer(), "kd", KEYS, student, teacher, dataset, one, terms=terms)
+    history = {name: values[:, 0] for name, values in fit.history.items()}
+    np.testing.assert_allclose(history["loss"], history["teacher"] + 0.3 * history["features"], rtol=1e-5)
+    batch = windows_of(dataset, 0)
+    own = (jax.tree.map(lambda leaf: leaf[0], network.params) for network in (student, teacher))
+    said, wanted = (forward_of(student)(params, batch).features for params in own)
+    expected = np.square(np.asarray(said) - np.asarray(wanted)).mean(-1)[np.asarray(batch.mask)].mean()
+    np.testing.assert_allclose(history["features"][0], expected, rtol=1e-4)
+
+
+def test_a_streamed_dataset_gives_what_one_on_the_device_does(drives, dataset, model, tmp_path):
+    store_drives(tmp_path / "kept", [drives])
+    streamed = deal(KEYS, make_windows(open_drives(tmp_path / "kept"), OBSERVED, FUTURE))
+    teacher, student = model("teacher", ["lidar", "other"]), model("student", ["lidar"], frames=3)
+    ends = [distill_on_windows(Trainer(), "kd", KEYS, student, teacher, data, FIT) for data in (dataset, streamed)]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *(end.params for end in ends))
+    one, other = (summarize_on_dataset(Trainer(), teacher, data) for data in (dataset, streamed))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), one, other)
+
+
+def test_summaries_are_those_of_each_members_own_windows(dataset, model):
+    teacher = model("teacher", ["lidar", "other"])
+    found = summarize_on_dataset(Trainer(), teacher, dataset)
+    assert isinstance(found, Metadata)
+    for member in range(SEEDS):
+        params, rows = (of_member(tree, member) for tree in (teacher.params, dataset.split.train))
+        expected = summarize(forward_of(teacher), params, dataset.windows, rows, gather)
+        own = of_member(found, member)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), own, expected)
+
+
+def as_batch(scans):
+    return sensor_batch(scans, FUTURE, "lidar")
+
+
+@pytest.fixture(scope="module")
+def generator():
+    """Three for each member, with initial weights."""
+    module = Generator(noise=5, hidden=4, frames=OBSERVED, rays=SENSORS["lidar"])
+    keys = jax.random.split(jax.random.key(4), (SEEDS, 3))
+    params = jax.vmap(jax.vmap(lambda key: module.init(key, jnp.zeros((1, 5)))))(keys)
+    return Model(module, params, {"noise": (5,)})
+
+
+def test_each_generator_is_trained_on_its_members_teacher(dataset, model, generator):
+    teacher = model("teacher", ["lidar"])
+    summaries = summarize_on_dataset(Trainer(), teacher, dataset)
+    keys, config = jax.random.split(jax.random.key(5), (SEEDS, 3)), FitConfig(epochs=4, batch_size=8, patience=0)
+    trained = train_generators(
+        Trainer(), "generator", keys, generator, teacher, summaries, as_batch, GeneratorLoss(1.0), config
+    )
+    own = jax.tree.map(lambda leaf: leaf[1], (teacher.params, summaries))
+    task = inversion_task(forward_of(teacher), generator.module, as_batch, GeneratorLoss(1.0), config)
+    first = jax.tree.map(lambda leaf: leaf[1, 2], generator.params)
+    expected = fit(task, keys[1, 2], first, own, all_rows(8)).params
+    found = jax.tree.map(lambda leaf: leaf[1, 2], trained.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), found, expected)
+
+
+def test_sequences_of_all_generators_are_mixed(generator):
+    keys, order = jax.random.split(jax.random.key(6), (SEEDS, 3)), jax.random.split(jax.random.key(7), SEEDS)
+    made = generate_sequences(Trainer(), keys, order, generator, 20, as_batch)
+    assert made.sensors["lidar"].shape == (SEEDS, 20, OBSERVED, SENSORS["lidar"])
+    params = jax.tree.map(lambda leaf: leaf[0], generator.params)
+    noise = jax.vmap(lambda key: jax.random.normal(key, (7, 5)))(keys[0])
+    pool = 10 * np.asarray(jax.vmap(generator.module.apply)(params, noise)).reshape(21, -1)
+    found = np.asarray(made.sensors["lidar"][0]).reshape(20, -1)
+    near = np.abs(found[:, None] - pool).max(-1) < 1e-5
+    assert (near.sum(1) == 1).all() and (near.sum(0) <= 1).all()
+    assert len({number // 7 for number in near.argmax(1)[:7]}) > 1
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_a_student_of_three_frames_learns_from_sequences_that_go_on(model, generator, ahead):
+    teacher, student = model("teacher", ["lidar"]), model("student", ["lidar"], frames=3)
+    scans = jax.random.normal(jax.random.key(8), (SEEDS, 40, OBSERVED + ahead, SENSORS["lidar"]))
+    sequences = jax.vmap(as_batch)(scans)
+    one = FitConfig(epochs=1, batch_size=1000, patience=0, learning_rate=1e-9, final_learning_rate=0)
+    end = distill_on_sequences(Trainer(), "dfkd", KEYS, student, teacher, sequences, one, last=8, ahead=ahead)
+    for member in range(SEEDS):
+        own = [of_member(tree, member) for tree in (student.params, teacher.params)]
+        said = forward_of(student)(own[0], as_batch(scans[member, :, :OBSERVED])).logits[:, -FUTURE - 1 :]
+        answers = [
+            forward_of(teacher)(own[1], as_batch(scans[member, :, first : first + OBSERVED])).logits[:, -FUTURE - 1 :]
+            for first in range(ahead + 1)
+        ]
+        slots = [
+            sum(answers[first][:, slot - first] for first in range(min(slot, ahead) + 1)) / (min(slot, ahead) + 1)
+            for slot in range(FUTURE + 1)
+        ]
+        expected = kl(said, jnp.stack(slots, 1))[:-8].mean()
+        np.testing.assert_allclose(end.history["loss"][member, 0], expected, rtol=1e-4)
+
+
+def test_features_are_answered_where_they_are_asked_for(dataset, model):
+    teacher = model("teacher", ["lidar"])
+    params, batch = of_member(teacher.params, 0), windows_of(dataset, 0)
+    found = teacher_answers(forward_of(teacher), params, batch, len(batch.mask), select, features=True)
+    expected = forward_of(teacher)(params, batch)
+    assert found.keys() == {"teacher_logits", "teacher_features"}
+    np.testing.assert_allclose(found["teacher_logits"], expected.logits, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found["teacher_features"], expected.features, rtol=1e-5, atol=1e-6)
