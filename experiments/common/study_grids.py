@@ -17,6 +17,7 @@ from beamkd.losses import kl
 from beamkd.models import GruStudent
 from beamkd.sim import simulate
 from experiments.common.dataset import Net, World, cost
+from experiments.common.flags import own_devices
 from experiments.common.methods import (
     TEACHERS,
     distill_on_sequences,
@@ -351,7 +352,8 @@ def _street_windows(lesson: Lesson) -> Windows:
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
     drives, windows = STREET_DRIVES, ()
     while len(windows) < recipe.sequences + recipe.held_out:
-        windows = make_windows(simulate(key, config.street, drives), observed=_frames(lesson))
+        simulated = simulate(key, config.street, drives, own_devices(config))
+        windows = make_windows(simulated, observed=_frames(lesson))
         drives *= 2
     return windows
 
