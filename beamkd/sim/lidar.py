@@ -29,7 +29,7 @@ def cast_rays(azimuth: Array, boxes: Boxes, walls: Walls | None = None) -> Array
       [R] float32, m; infinity where a ray meets nothing.
     """
     _check(azimuth, boxes)
-    ray = Point(jnp.cos(azimuth), jnp.sin(azimuth))  # of length 1 m: a share of it is a range
+    ray = _directions(azimuth)  # of length 1 m: a share of it is a range
     enter, leave = through_boxes(ORIGIN, ray, boxes)
     ranges = jnp.where((enter <= leave) & (leave > 0), jnp.where(enter > 0, enter, leave), jnp.inf)
     hits = ranges.min(0, initial=jnp.inf)
@@ -44,6 +44,15 @@ def _check(azimuth: Array, boxes: Boxes) -> None:
     chex.assert_rank(azimuth, 1)
     chex.assert_shape([boxes.centre, boxes.size], (boxes.heading.shape[0], 2))
     chex.assert_type([azimuth, boxes.centre, boxes.size, boxes.heading], float)
+
+
+def _directions(azimuth: Array) -> Point:
+    """Unit vectors of bearings [R] rad."""
+    if not isinstance(azimuth, np.ndarray):
+        return Point(jnp.cos(azimuth), jnp.sin(azimuth))
+    # XLA would compute these constants ahead, with other last bits in a program for several devices than for one.
+    exact = azimuth.astype(np.float64)
+    return Point(*(jnp.asarray(part.astype(azimuth.dtype)) for part in (np.cos(exact), np.sin(exact))))
 
 
 def lidar_scan(

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from beamkd.base import Array, Drives, InputError
 from beamkd.sim.arrays import steered_codebook
@@ -17,7 +18,11 @@ from beamkd.sim.paths import CARRIER, LIGHT, Paths, trace_paths
 from beamkd.sim.street import Street, Traffic, drive_traffic, smooth, smooth_draws
 
 CHUNK = 64
-"""Drives that are simulated at once: memory stays bounded and one compilation serves any number of drives."""
+"""Drives that a device simulates at once: memory stays bounded and one compilation serves any number of drives. With
+another number XLA rounds differently."""
+
+DEVICES = "devices"
+"""The axis of a mesh of devices."""
 
 
 @struct.dataclass
@@ -35,49 +40,73 @@ class SimulatedDrive:
     traffic: Traffic
 
 
-def simulate(key: Array, street: Street, drives: int) -> Drives:
+def simulate(key: Array, street: Street, drives: int, devices: int | None = None) -> Drives:
     """Drives along a street: LiDAR scans, beam powers and positions.
 
-    Drive i depends on the key and i alone, not on how many are asked for.
+    Drive i depends on the key and i alone, not on how many are asked for, nor on how many devices simulate them.
 
     Args:
       key: PRNG key.
       street: the street.
       drives: how many.
+      devices: how many of this process's devices may take part; all if None.
 
     Returns:
       The drives, numbered from 1, with sensors {'lidar': [F, 216] m}.
 
     Raises:
-      InputError: drives < 1.
+      InputError: drives < 1, or devices not from 1 to as many as there are.
     """
-    chunks = list(simulate_chunks(key, street, drives))
-    return jax.device_put(jax.tree.map(lambda *parts: np.concatenate(parts), *chunks))
+    pieces = list(simulate_chunks(key, street, drives, devices))
+    return jax.device_put(jax.tree.map(lambda *parts: np.concatenate(parts), *pieces))
 
 
-def simulate_chunks(key: Array, street: Street, drives: int) -> Iterator[Drives]:
-    """The drives of `simulate`, `CHUNK` at a time, as NumPy arrays: `beamkd.data.store_drives` takes any number."""
+def simulate_chunks(key: Array, street: Street, drives: int, devices: int | None = None) -> Iterator[Drives]:
+    """The drives of `simulate` as NumPy arrays, `CHUNK` of each device at a time.
+
+    `beamkd.data.store_drives` takes any number of them. Of several processes each simulates all drives.
+    """
     if drives < 1:
         raise InputError(f"drives: expected at least 1, found {drives}")
-    for first in range(0, drives, CHUNK):
-        lidar, power, position, frames = map(np.asarray, _simulate_chunk(key, first, street))
+    mesh = _mesh(devices, chunks=-(-drives // CHUNK))
+    key = jax.device_put(key, NamedSharding(mesh, PartitionSpec()))
+    for first in range(0, drives, mesh.size * CHUNK):
+        firsts = first + CHUNK * np.arange(mesh.size)
+        lidar, power, position, frames = map(np.asarray, _simulate_chunks(key, firsts, street, mesh))
         frames = frames[: drives - first]
-        keep = np.arange(street.max_frames) < frames[:, None]  # [drives in this chunk, T]
+        keep = np.arange(street.max_frames) < frames[:, None]  # [drives of this piece, T]
         number, slot = np.nonzero(keep)
         lidar, power, position = (padded[: len(frames)][keep] for padded in (lidar, power, position))
         number, slot = (first + 1 + number).astype(np.int32), slot.astype(np.int32)
         yield Drives(sensors={"lidar": lidar}, power=power, position=position, drive=number, slot=slot)
 
 
-@functools.partial(jax.jit, static_argnames="street")
-def _simulate_chunk(key: Array, first: int, street: Street) -> tuple[Array, Array, Array, Array]:
-    """CHUNK drives from number `first`, padded: LiDAR, power, recorded position, and the drives' lengths."""
+def _mesh(devices: int | None, chunks: int) -> Mesh:
+    """The devices of this process that take part: no more than there are chunks."""
+    present = jax.local_devices()
+    devices = len(present) if devices is None else devices
+    if not 1 <= devices <= len(present):
+        raise InputError(f"devices: expected 1 to {len(present)}, found {devices}")
+    return Mesh(np.array(present[: min(devices, chunks)]), (DEVICES,), axis_types=(AxisType.Auto,))
 
-    def one(number):
-        drive = simulate_drive(jax.random.fold_in(key, number), street)
-        return drive.lidar, drive.power, drive.traffic.recorded, drive.traffic.frames
 
-    return jax.vmap(one)(first + jnp.arange(CHUNK))
+@functools.partial(jax.jit, static_argnames=("street", "mesh"))
+def _simulate_chunks(key: Array, firsts: Array, street: Street, mesh: Mesh) -> tuple[Array, Array, Array, Array]:
+    """CHUNK drives on each device, padded: LiDAR, power, recorded position, and the drives' lengths.
+
+    `firsts` [devices] has the number of each device's first drive. A device's program is the same however many there
+    are, and so is its rounding, as long as XLA has no function of constants to compute ahead (see `lidar`).
+    """
+
+    def chunk(key, first):
+        def one(number):
+            drive = simulate_drive(jax.random.fold_in(key, number), street)
+            return drive.lidar, drive.power, drive.traffic.recorded, drive.traffic.frames
+
+        return jax.vmap(one)(first + jnp.arange(CHUNK))
+
+    shared, own = PartitionSpec(), PartitionSpec(DEVICES)
+    return jax.shard_map(chunk, mesh=mesh, in_specs=(shared, own), out_specs=own, check_vma=False)(key, firsts)
 
 
 def simulate_drive(key: Array, street: Street) -> SimulatedDrive:

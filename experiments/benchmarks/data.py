@@ -64,10 +64,13 @@ def _simulate_growth(bench: Bench) -> Iterator[Timing]:
 
 
 def _time_simulation(bench: Bench, street: Street, drives: int) -> Timing:
+    def simulation():
+        return simulate(jax.random.key(bench.seed), street, drives, devices=1)
+
     began = time.perf_counter()
-    made = simulate(jax.random.key(bench.seed), street, drives)
+    made = simulation()
     first = time.perf_counter() - began
-    seconds = sample(repeated(lambda: simulate(jax.random.key(bench.seed), street, drives)), bench.repeats)
+    seconds = sample(repeated(simulation), bench.repeats)
     walls, boxes = len(street.buildings), 1 + street.others
     more = {
         "drives": drives,

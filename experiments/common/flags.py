@@ -212,9 +212,14 @@ def load_drives(config: Flags, folder: Path) -> Drives:
     if config.source == "deepsense":
         options = {"lidar": config.lidar, "skip_bad": config.skip_bad, "progress": is_primary()}
         return read_deepsense(config.data_dir, config.scenario, **options)
-    key = jax.random.key(config.seed)
+    asked = jax.random.key(config.seed), config.street, config.drives, own_devices(config)
     if config.drives <= config.resident:
-        return simulate(key, config.street, config.drives)
+        return simulate(*asked)
     if config.resume and folder.exists():
         return open_drives(folder)
-    return store_drives(folder, simulate_chunks(key, config.street, config.drives))
+    return store_drives(folder, simulate_chunks(*asked))
+
+
+def own_devices(config: Flags) -> int | None:
+    """How many of its own devices each process uses; all if None."""
+    return None if config.devices is None else config.devices // jax.process_count()

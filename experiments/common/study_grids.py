@@ -20,6 +20,7 @@ from beamkd.models import GruStudent
 from beamkd.sim import simulate
 from beamkd.training import FitConfig
 from experiments.common.dataset import SENSORS, Trained, cost
+from experiments.common.flags import own_devices
 from experiments.common.methods import (
     TEACHERS,
     generators_of,
@@ -373,7 +374,8 @@ def _street_windows(source: Distillation) -> Windows:
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
     drives, windows = STREET_DRIVES, ()
     while len(windows) < recipe.sequences + recipe.held_out:
-        windows = make_windows(simulate(key, config.street, drives), _frames(source), source.dataset.future)
+        simulated = simulate(key, config.street, drives, own_devices(config))
+        windows = make_windows(simulated, _frames(source), source.dataset.future)
         drives *= 2
     return windows
 

@@ -1,4 +1,8 @@
 import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -64,11 +68,39 @@ def test_drives_of_later_chunks_differ_from_those_of_the_first(drives):
 
 
 def test_chunks_are_the_drives_some_at_a_time_and_not_on_a_device(drives):
-    chunks = list(simulate_chunks(jax.random.key(0), STREET, 83))
+    chunks = list(simulate_chunks(jax.random.key(0), STREET, 83, devices=1))
     assert [len(np.unique(chunk.drive)) for chunk in chunks] == [CHUNK, 83 - CHUNK]
     assert all(type(leaf) is np.ndarray for leaf in jax.tree.leaves(chunks))
     whole = jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
     jax.tree.map(np.testing.assert_array_equal, whole, drives)
+
+
+DEVICES = """
+import jax, numpy as np
+from beamkd.sim import Building, Street, simulate, simulate_chunks
+from beamkd.sim.simulate import CHUNK, _mesh
+
+# Two devices have three chunks: in the end one of them has a part of a chunk, and the other has nothing to do.
+key, drives = jax.random.key(0), 2 * CHUNK + 5
+street = Street(max_frames=8, min_frames=2, others=1, buildings=(Building(17.0),))
+one, two = (simulate(key, street, drives, devices) for devices in (1, 2))
+jax.tree.map(np.testing.assert_array_equal, two, one)
+assert np.unique(two.drive).tolist() == list(range(1, drives + 1))
+pieces = list(simulate_chunks(key, street, drives, devices=2))
+assert [len(np.unique(piece.drive)) for piece in pieces] == [2 * CHUNK, 5]
+assert all(type(leaf) is np.ndarray for leaf in jax.tree.leaves(pieces))
+
+assert [_mesh(None, chunks).size for chunks in (1, 3, 9)] == [1, 3, 8]
+elsewhere = jax.device_put(key, jax.devices()[7])
+jax.tree.map(np.testing.assert_array_equal, simulate(elsewhere, street, drives, devices=2), one)
+"""
+
+
+def test_the_drives_of_several_devices_are_those_of_one_bit_for_bit():
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    command, folder = [sys.executable, "-c", DEVICES], Path(__file__).parents[2]
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 def test_the_body_is_seen_at_its_bearing(drives):
@@ -149,3 +181,10 @@ def test_no_product_of_the_simulator_is_rounded_on_an_accelerator():
 def test_asking_for_no_drives_is_an_error():
     with pytest.raises(InputError, match="^drives: expected at least 1, found 0$"):
         simulate(jax.random.key(0), STREET, 0)
+
+
+@pytest.mark.parametrize("devices", [0, 1000])
+def test_devices_that_are_not_there_are_an_error(devices):
+    present = jax.local_device_count()
+    with pytest.raises(InputError, match=f"^devices: expected 1 to {present}, found {devices}$"):
+        simulate(jax.random.key(0), STREET, 1, devices)

@@ -6,7 +6,8 @@ import jax
 import pytest
 
 from beamkd.inversion import GeneratorLoss
-from experiments.common.flags import main
+from experiments.common import flags as common_flags
+from experiments.common.flags import Flags, load_drives, main
 from experiments.common.recipes import RECIPES, Recipe
 from experiments.common.run import environment
 from experiments.datafree import DataFree, defaults, run
@@ -195,3 +196,13 @@ def test_products_are_of_float32_unless_the_user_chooses(chosen, monkeypatch):
 
 def test_an_unknown_recipe_is_refused(refused, tmp_path):
     assert "recipe" in refused("--recipe", "stew", "--out", tmp_path / "run")
+
+
+@pytest.mark.parametrize(("devices", "own"), [(None, None), (4, 2)])
+def test_each_process_simulates_on_its_share_of_the_devices(devices, own, monkeypatch, tmp_path):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    for name in ("simulate", "simulate_chunks"):
+        monkeypatch.setattr(common_flags, name, lambda key, street, drives, devices: devices)
+    monkeypatch.setattr(common_flags, "store_drives", lambda folder, pieces: pieces)
+    for resident in (0, 100):
+        assert load_drives(Flags(devices=devices, resident=resident), tmp_path) == own
