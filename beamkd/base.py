@@ -24,6 +24,9 @@ FUTURE = 3
 SCAN_RAYS = 216
 """R: rays of a LiDAR scan of DeepSense 6G."""
 
+BEAMS = 64
+"""M: beams of the codebook of DeepSense 6G."""
+
 SLOT_SECONDS = 0.111
 """Seconds from slot to slot in DeepSense 6G."""
 

@@ -21,14 +21,14 @@ SAME = 1e-12
 """Differences that are no farther apart are equal but for rounding."""
 
 Methods = Mapping[str, Mapping[str, Any]]
-"""By name: what a method scores on each test drive, `methods[name]['by_drive'][metric]`, [seeds, drives, slots]: sums
-over the windows of a drive, 0 where a seed does not test it."""
+"""`methods[name]['by_drive'][metric]` [seeds, drives, slots] is the sum of a method's scores over the windows of each
+test drive; 0 where a seed does not test the drive."""
 
 Counts = Mapping[str, Any]
-"""By metric: over how many windows these sums go, [seeds, drives, slots]. The same for all methods."""
+"""`counts[metric]` [seeds, drives, slots] is the number of windows in each of these sums, the same for all methods."""
 
 Side = str | tuple[str, str]
-"""A method; or two of them for how near the first is to the second: minus the absolute difference."""
+"""A method, judged by its score; or two methods, judged by how near they are: minus their absolute difference."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +73,8 @@ class Difference:
 
 def judge_all(claims: Iterable[Claim], methods: Methods, counts: Counts) -> list[dict[str, Any]]:
     """Judge claims by all metrics, as `judge` does; those whose methods are not there are left out."""
-    there = [claim for claim in claims if {*_names(claim.better), *_names(claim.worse)} <= set(methods)]
-    return [judge(claim, methods, counts, metric) for claim in there for metric in METRICS]
+    known = [claim for claim in claims if {*_names(claim.better), *_names(claim.worse)} <= set(methods)]
+    return [judge(claim, methods, counts, metric) for claim in known for metric in METRICS]
 
 
 def judge(claim: Claim, methods: Methods, counts: Counts, metric: str) -> dict[str, Any]:
@@ -211,11 +211,11 @@ def _draws(seeds: int, drives: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _mean_over_seeds(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Mean of values [resamples, seeds, ...] with weights [resamples, seeds], over the seeds that have one."""
-    there = np.isfinite(values)
-    weights = weights.reshape(*weights.shape, *[1] * (values.ndim - 2)) * there
+    scored = np.isfinite(values)
+    weights = weights.reshape(*weights.shape, *[1] * (values.ndim - 2)) * scored
     total = weights.sum(1)
     return np.divide(
-        (weights * np.where(there, values, 0)).sum(1), total, out=np.full_like(total, np.nan), where=total > 0
+        (weights * np.where(scored, values, 0)).sum(1), total, out=np.full_like(total, np.nan), where=total > 0
     )
 
 

@@ -56,9 +56,16 @@ def teacher_answers(
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], answers)
 
 
-def teacher_logits(*args: Any, **options: Any) -> Array:
+def teacher_logits(
+    teacher: Forward,
+    params: Any,
+    data: Any,
+    count: int,
+    take: Callable[[Any, Rows], Batch],
+    axis_name: str | None = None,
+) -> Array:
     """The logits of `teacher_answers` alone, [N, S, M]."""
-    return teacher_answers(*args, **options)["teacher_logits"]
+    return teacher_answers(teacher, params, data, count, take, axis_name=axis_name)["teacher_logits"]
 
 
 def hindsight_logits(

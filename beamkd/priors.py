@@ -1,6 +1,7 @@
-"""Sequences of scans that no generator made: what a student learns from them, inversion has to beat.
+"""Sequences of scans without a teacher: noise and moving blobs.
 
-All are in units of 10 m, as the networks take them.
+Inversion has to do better than they do: a student learns from them, too. Ranges are in units of 10 m, as networks take
+them.
 """
 
 import jax
@@ -19,9 +20,9 @@ def uniform_noise(key: Array, count: int, frames: int = OBSERVED, rays: int = SC
 
 def sparse_noise(key: Array, count: int, frames: int = OBSERVED, rays: int = SCAN_RAYS, share: float = 0.1) -> Array:
     """As `uniform_noise`, but only a `share` of the rays sees anything, each frame anew."""
-    there_key, range_key = jax.random.split(key)
-    there = jax.random.bernoulli(there_key, share, (count, frames, rays))
-    return jnp.where(there, uniform_noise(range_key, count, frames, rays), 0)
+    hit_key, range_key = jax.random.split(key)
+    hit = jax.random.bernoulli(hit_key, share, (count, frames, rays))
+    return jnp.where(hit, uniform_noise(range_key, count, frames, rays), 0)
 
 
 def moving_blobs(key: Array, count: int, frames: int = OBSERVED, rays: int = SCAN_RAYS) -> Array:
@@ -38,7 +39,7 @@ def moving_blobs(key: Array, count: int, frames: int = OBSERVED, rays: int = SCA
     start, speed = draw(keys[0], -20, rays + 20), draw(keys[1], -6, 6)
     half, distance = draw(keys[2], 2, 25), draw(keys[3], 0.3, FARTHEST)
     second = jax.random.bernoulli(keys[4], 0.3, (count, 1, 1, 1))
-    there = jnp.concatenate([jnp.ones_like(second), second], axis=1)
+    present = jnp.concatenate([jnp.ones_like(second), second], axis=1)
     centre = start + speed * jnp.arange(frames)[:, None]
-    inside = (jnp.abs(jnp.arange(rays) - centre) < half) & there
+    inside = (jnp.abs(jnp.arange(rays) - centre) < half) & present
     return jnp.where(inside, distance, 0).max(1)

@@ -53,8 +53,8 @@ def make_windows(drives: Drives, observed: int = OBSERVED, future: int = FUTURE)
     predicted = np.full((len(first), future + 1), -1, np.int32)
     for ahead in range(future + 1):
         for row in (np.minimum(current + step, count - 1) for step in range(ahead + 1)):
-            there = (drive[row] == drive[current]) & (slot[row] == slot[current] + ahead)
-            predicted[there, ahead] = row[there]
+            found = (drive[row] == drive[current]) & (slot[row] == slot[current] + ahead)
+            predicted[found, ahead] = row[found]
     windows = Windows(
         frames=drives,
         observed=first.astype(np.int32)[:, None] + np.arange(observed, dtype=np.int32),
@@ -81,11 +81,11 @@ def gather(windows: Windows, rows: Rows) -> Batch:
     """
     xp = np if isinstance(rows.index, np.ndarray) else jnp
     predicted = windows.predicted[rows.index]
-    there = (predicted >= 0) & rows.mask[..., None]
-    power = xp.where(there[..., None], windows.frames.power[predicted], 0)
+    labelled = (predicted >= 0) & rows.mask[..., None]
+    power = xp.where(labelled[..., None], windows.frames.power[predicted], 0)
     return Batch(
         sensors={name: frames[windows.observed[rows.index]] for name, frames in windows.frames.sensors.items()},
-        labels=xp.where(there, power.argmax(-1), MISSING).astype("int32"),
+        labels=xp.where(labelled, power.argmax(-1), MISSING).astype("int32"),
         power=power,
         mask=rows.mask,
     )

@@ -41,7 +41,7 @@ def _log_probability_of_label(logits: Array, labels: Array) -> Array:
     chex.assert_equal_shape_prefix([logits, labels], labels.ndim)
     chex.assert_rank(logits, labels.ndim + 1)
     chex.assert_type([logits, labels], [float, int])
-    there = labels >= 0
-    index = jnp.where(there, labels, 0)[..., None]
+    labelled = labels >= 0
+    index = jnp.where(labelled, labels, 0)[..., None]
     chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), index, axis=-1)[..., 0]
-    return jnp.where(there, chosen, 0)
+    return jnp.where(labelled, chosen, 0)

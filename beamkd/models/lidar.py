@@ -10,7 +10,7 @@ import functools
 import chex
 from flax import linen as nn
 
-from beamkd.base import Array, Output
+from beamkd.base import BEAMS, Array, Output
 from beamkd.models.layers import Conv1d, Dropout, Gru, Linear, encode_frames, in_pieces
 
 
@@ -38,7 +38,7 @@ class GruTeacher(nn.Module):
     embed: int = 64
     hidden: int = 128
     dropout: float = 0.3
-    beams: int = 64
+    beams: int = BEAMS
 
     @nn.compact
     def __call__(
@@ -92,7 +92,7 @@ class CnnGruTeacher(nn.Module):
     embed: int = 64
     hidden: int = 128
     dropout: float = 0.1
-    beams: int = 64
+    beams: int = BEAMS
 
     def setup(self):
         """Encoder of frames; its weights are named as if its layers stood here."""

@@ -13,7 +13,7 @@ TRAITS = 6
 """Of an object: bearing, speed, width, range, tilt, presence; each about standard normal at first."""
 
 GAIN = 3.0
-"""Times what the layers say, which is about 0.3 before training: so they soon can say more than the noise alone."""
+"""What the layers say is about 0.3 before training. Times this, it soon outweighs the noise that is added to it."""
 
 EDGE = 1.0
 """Rays over which an object fades at its sides; a hard edge would have no gradient."""
@@ -25,9 +25,9 @@ NEAREST = 0.1
 class SceneGenerator(nn.Module):
     """Noise to the traits of objects, and these to scans.
 
-    That things are of one piece and go straight and steadily along a road is built in, and that a station at its side
-    sees them by bearing; where they are, how fast, how wide and how far is learned. So a scene can go on: with `ahead`,
-    that many frames more of it are drawn.
+    Two things are built in: an object is of one piece and goes straight and steadily along a road, and a station beside
+    the road sees it by bearing. Where objects are, how fast, how wide and how far, is learned. A scene can therefore go
+    on: with `ahead`, so many further frames of it are drawn.
     """
 
     noise: int = 64
@@ -60,10 +60,10 @@ class SceneGenerator(nn.Module):
         across, along = now * jnp.cos(angle), now * jnp.sin(angle) + 3 * self.spacing * speed * time
         away = jnp.sqrt(across**2 + along**2 + NEAREST**2)
         first = jnp.arange(self.objects)[:, None] == 0  # is mostly there before training; others mostly are not
-        there = nn.sigmoid(4 * presence + jnp.where(first, 4.0, -2.0))[..., None]
+        present = nn.sigmoid(4 * presence + jnp.where(first, 4.0, -2.0))[..., None]
         centre = 0.5 * self.rays + jnp.arctan2(along, across) / self.spacing
         offset = jnp.arange(self.rays) - centre[..., None]
         half = 8 * jnp.exp(0.4 * width) * now / away
         inside = nn.sigmoid((half[..., None] - jnp.abs(offset)) / EDGE)
         ranges = nn.relu(away[..., None] + 0.01 * tilt[..., None] * offset)
-        return (ranges * inside * there).max(1)
+        return (ranges * inside * present).max(1)

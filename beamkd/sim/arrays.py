@@ -8,7 +8,7 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 
-from beamkd.base import Array, InputError
+from beamkd.base import BEAMS, Array, InputError
 
 
 def steering_vector(azimuth: Array, antennas: int) -> Array:
@@ -58,7 +58,7 @@ def planar_steering_vector(azimuth: Array, elevation: Array, rows: int, columns:
     return _phasor(jnp.pi * (up + side)).reshape(*azimuth.shape, rows * columns)
 
 
-def steered_codebook(beams: int = 64, antennas: int = 16, sector: float = np.deg2rad(40.0)) -> Array:
+def steered_codebook(beams: int = BEAMS, antennas: int = 16, sector: float = np.deg2rad(40.0)) -> Array:
     """Beams steered at azimuths evenly spread over the sector, beam 0 at -sector, the last at +sector.
 
     Args:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from beamkd.base import SLOT_SECONDS, Array, InputError
+from beamkd.base import BEAMS, SLOT_SECONDS, Array, InputError
 from beamkd.sim.geometry import Boxes, Walls
 from beamkd.sim.materials import MATERIALS, permittivity
 
@@ -132,7 +132,7 @@ class Street:
     others: int = 0
     other_lanes: tuple[float, ...] = (5.8, 13.6)
     buildings: tuple[Building, ...] = ()
-    beams: int = 64
+    beams: int = BEAMS
     antennas: int = 16
     boresight: float = 3.2
     sector: float = 39.2

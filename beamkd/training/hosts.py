@@ -150,8 +150,8 @@ def _check_free(address: str) -> None:
 def _say_when_aborted(line: str) -> None:
     """End with `line` when JAX's runtime aborts this process.
 
-    It does so from a thread of its own when the first process is gone, or heartbeats fail, after a long message. Python
-    handles signals in its main thread only, which gets no chance any more: the handler is registered with C.
+    The runtime aborts from a thread of its own when the first process is gone or heartbeats fail. Python runs signal
+    handlers in the main thread, which no longer gets to run: so this handler is registered with C.
     """
     handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda _: _leave(line))
     _KEPT.append(handler)
@@ -165,7 +165,7 @@ _KEPT = []
 def _leave(message: str) -> None:
     """End this process with status 1, at once: an orderly end would wait for processes that are gone.
 
-    The main thread and one of the runtime's may come here together; only the first of them speaks, and is heard last.
+    The main thread and one of the runtime's may both come here. The lock lets one of them print, as the last line.
     """
     _LEAVING.acquire()
     sys.stdout.flush()

@@ -57,14 +57,14 @@ def power_ratio(logits: Array, power: Array, k: int = 1) -> Array:
     Returns:
       [...], from 0 to 1.
     """
-    ratio, there = _ratio(logits, power, k)
-    return masked_mean(ratio, there, axis=0)
+    ratio, received = _ratio(logits, power, k)
+    return masked_mean(ratio, received, axis=0)
 
 
 def power_loss_db(logits: Array, power: Array, k: int = 1) -> Array:
     """Mean over examples of the loss in dB against the best beam; arguments as in `power_ratio`."""
-    ratio, there = _ratio(logits, power, k)
-    return masked_mean(-10 * jnp.log10(jnp.where(there, ratio, 1)), there, axis=0)
+    ratio, received = _ratio(logits, power, k)
+    return masked_mean(-10 * jnp.log10(jnp.where(received, ratio, 1)), received, axis=0)
 
 
 def _ratio(logits: Array, power: Array, k: int) -> tuple[Array, Array]:

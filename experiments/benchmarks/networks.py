@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from beamkd.base import FUTURE, OBSERVED, SCAN_RAYS, Array, Batch, Drives, Metadata, Rows, Windows
+from beamkd.base import BEAMS, FUTURE, OBSERVED, SCAN_RAYS, Array, Batch, Drives, Metadata, Rows, Windows
 from beamkd.data import gather, select, sensor_batch, sensor_input
 from beamkd.distill import distillation_task, held_out
 from beamkd.inversion import inversion_task
@@ -38,8 +38,6 @@ STUDENT, TEACHER_GRU, TEACHER_CNN_GRU, GENERATOR = GruStudent(), GruTeacher(), C
 NETWORKS = {"student": STUDENT, "teacher_gru": TEACHER_GRU, "teacher_cnn_gru": TEACHER_CNN_GRU}
 
 INPUT, AS_BATCH = sensor_input("lidar"), functools.partial(sensor_batch, future=FUTURE, name="lidar")
-
-BEAMS = 64
 
 WINDOWS, TRAINED_ON, VALIDATED_ON = 3462, 2077, 519
 """Windows of Scenario 8, and the 60 % and 15 % of them that a random split trains on and validates on."""

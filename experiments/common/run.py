@@ -56,7 +56,7 @@ SILENCE = 20
 COMPILATION = "/jax/core/compile/backend_compile_duration"
 
 GIT_SECONDS = 5
-"""What git may take for an answer; without one the commit is not known."""
+"""If git has not answered after this time, the commit is not recorded."""
 
 
 class Run:
@@ -67,8 +67,8 @@ class Run:
       devices: number of devices to use, of all processes.
       batch_devices: how many of them share a batch.
       axis_name: the axis of these; None if there is one.
-      seconds: in all, of compilation, and of each phase by name; with those of the processes that this one resumes, up
-        to their last checkpoint or end of a phase.
+      seconds: 'total', 'compile', and 'phases' by name. A resumed run goes on counting from the last checkpoint, or end
+        of a phase, of the run before.
       environment: see `environment`; as the run began, for code may change meanwhile.
     """
 

@@ -239,9 +239,10 @@ def test_the_teacher_runs_within_every_step_of_the_fair_case():
 
 
 def test_the_teacher_of_the_fair_case_answers_for_the_rows_of_the_step():
-    lesson = benchmark_networks._lesson("student_data_free_teacher", 4, "float32", 12)
-    batch, answers = lesson.task.take(lesson.data, Rows(jnp.array([7, 2]), jnp.ones(2, bool)))
-    _, all_answers = lesson.task.take(lesson.data, lesson.train)
+    workload = benchmark_networks._workload("student_data_free_teacher", 4, "float32", 12)
+    batch, some = workload.task.take(workload.data, Rows(jnp.array([7, 2]), jnp.ones(2, bool)))
+    _, everything = workload.task.take(workload.data, workload.train)
+    answers, all_answers = some["teacher_logits"], everything["teacher_logits"]
     np.testing.assert_allclose(answers, all_answers[jnp.array([7, 2])], rtol=1e-5, atol=1e-6)
     assert answers.shape == (2, 11, 64) and batch.sensors["lidar"].shape == (2, 8, 216)
 

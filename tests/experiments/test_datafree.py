@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from beamkd.models import GruStudent, GruTeacher, load_network, load_published
-from experiments.common.dataset import evaluate_nets, keep_networks, open_world
+from experiments.common.dataset import Trained, evaluate_networks, keep_networks, open_dataset
 from experiments.common.folder import MARKER, WRITTEN
-from experiments.common.methods import load_teacher
+from experiments.common.methods import load_teacher, untrained
 from experiments.common.run import Run
 from experiments.datafree import DataFree
 
@@ -134,20 +134,19 @@ def test_a_loaded_teacher_is_inverted_and_not_trained(quick):
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """A run of three seeds that trains nothing, and its data: those of tiny runs."""
-    config = DataFree(drives=8, seeds=3, split="inorder", out=tmp_path_factory.mktemp("world") / "run")
-    folder = Run("datafree", config)
-    return folder, open_world(folder, config)
+def opened(tmp_path_factory):
+    """A run of three seeds that trains nothing, its data, those of tiny runs, and its keys."""
+    config = DataFree(drives=8, seeds=3, split="inorder", out=tmp_path_factory.mktemp("opened") / "run")
+    run = Run("datafree", config)
+    return run, *open_dataset(run, config)
 
 
-def test_a_loaded_teacher_is_the_same_for_every_seed(published, world):
-    (folder, world), path = world, published()
-    teacher = load_teacher(world, path)
-    assert teacher.fit is None
+def test_a_loaded_teacher_is_the_same_for_every_seed(published, opened):
+    (run, dataset, _), path = opened, published()
+    teacher = load_teacher(dataset, 3, path)
     expected = load_published(path)[1]
     jax.tree.map(lambda found, one: np.testing.assert_array_equal(found, [one] * 3), teacher.params, expected)
-    top5 = evaluate_nets(folder, world, {"teacher": teacher})[0]["teacher"]["top5"]
+    top5 = evaluate_networks(run, dataset, {"teacher": Trained(teacher)})[0]["teacher"]["top5"]
     np.testing.assert_array_equal(top5, [top5[0]] * 3)
 
 
@@ -159,27 +158,27 @@ def test_a_run_leaves_its_networks(finished, quick):
         assert {path.name for path in (folder / "networks").iterdir()} == {f"{name}.safetensors" for name in NETWORKS}
     assert load_network(finished / "networks" / "dfkd.safetensors").module == GruStudent()
     made = load_network(finished / "networks" / "generator.safetensors")
-    assert made.module.apply(made.params, np.ones((2, *made.inputs), np.float32)).shape == (2, 8, 216)
+    assert made.module.apply(made.params, np.ones((2, *made.inputs["noise"]), np.float32)).shape == (2, 8, 216)
 
 
-def test_networks_of_all_seeds_are_left_where_one_asks_for_them(world, finished):
-    run, world = world
-    nets = {"student": world.net(GruStudent(beams=world.beams), "student")}
-    keep_networks(run, DataFree(seeds=3, seed=5, keep_seeds="all"), world.models(nets))
+def test_networks_of_all_seeds_are_left_where_one_asks_for_them(opened):
+    run, dataset, keys = opened
+    student = untrained(keys, dataset, GruStudent(beams=dataset.beams), "student")
+    keep_networks(run, DataFree(seeds=3, seed=5, keep_seeds="all"), {"student": student})
     names = ["student.safetensors", "student.seed6.safetensors", "student.seed7.safetensors"]
     assert sorted(path.name for path in (run.folder / "networks").iterdir()) == names
     for member, name in enumerate(names):
-        expected = jax.tree.map(lambda leaf, member=member: leaf[member], nets["student"].params)
+        expected = jax.tree.map(lambda leaf, member=member: leaf[member], student.params)
         found = load_network(run.folder / "networks" / name).params
         jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 @pytest.mark.parametrize("named", ["", "networks/teacher.safetensors"], ids=["folder", "file"])
-def test_the_teacher_of_a_run_serves_another(named, world, finished):
-    run, world = world
-    teacher = load_teacher(world, finished / named)
-    assert teacher.fit is None and teacher.module == GruTeacher()
-    found = evaluate_nets(run, world, {"teacher": teacher})[0]["teacher"]
+def test_the_teacher_of_a_run_serves_another(named, opened, finished):
+    run, dataset, _ = opened
+    teacher = load_teacher(dataset, 3, finished / named)
+    assert teacher.module == GruTeacher()
+    found = evaluate_networks(run, dataset, {"teacher": Trained(teacher)})[0]["teacher"]
     for metric in METRICS:
         expected = results(finished)["methods"]["teacher"][metric][0]
         np.testing.assert_allclose(found[metric], [expected] * 3, atol=1e-5)
@@ -188,7 +187,7 @@ def test_the_teacher_of_a_run_serves_another(named, world, finished):
 def test_what_is_no_teacher_is_refused(refused, finished, tmp_path):
     flags = ["--drives", "8", "--out", tmp_path / "run", "--teacher"]
     generator = finished / "networks" / "generator.safetensors"
-    assert "expected a network of scans, found a SceneGenerator" in refused(*flags, generator)
+    assert "expected a network of lidar, found a SceneGenerator of noise" in refused(*flags, generator)
     assert "networks/teacher.safetensors: expected a file with a network" in refused(*flags, tmp_path)
 
 

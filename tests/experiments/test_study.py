@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from experiments.common import study_grids
-from experiments.common.dataset import open_world
+from experiments.common.dataset import open_dataset
 from experiments.common.flags import main
 from experiments.common.run import Run
-from experiments.common.study_grids import GRIDS, Lesson
+from experiments.common.study_grids import GRIDS, Distillation
 from experiments.study import CLAIMS, Study, run
 
 ROOT = Path(__file__).parents[2]
@@ -71,23 +71,23 @@ def test_main_grid_leaves_all_methods_claims_and_a_report(main_grid):
 
 
 @pytest.fixture(scope="module")
-def lesson(tmp_path_factory):
+def source(tmp_path_factory):
     """A study of which nothing is trained."""
     config = Study(drives=8, split="inorder", seeds=2, devices=1, out=tmp_path_factory.mktemp("study") / "none")
-    folder = Run("study", config)
-    return Lesson(folder, open_world(folder, config), config)
+    run = Run("study", config)
+    return Distillation(run, *open_dataset(run, config), config)
 
 
 @pytest.fixture(scope="module")
-def tables(lesson):
-    """The tables of all grids."""
-    return {name: grid(lesson) for name, grid in GRIDS.items()}
+def comparisons(source):
+    """The comparisons of all grids."""
+    return {name: grid(source) for name, grid in GRIDS.items()}
 
 
-def test_the_control_street_has_a_window_for_each_sequence(lesson, monkeypatch):
+def test_the_control_street_has_a_window_for_each_sequence(source, monkeypatch):
     monkeypatch.setattr(study_grids, "STREET_DRIVES", 2)
-    recipe = dataclasses.replace(lesson.config.beamkd, sequences=192, held_out=64)
-    short = dataclasses.replace(lesson, config=dataclasses.replace(lesson.config, beamkd=recipe))
+    recipe = dataclasses.replace(source.config.beamkd, sequences=192, held_out=64)
+    short = dataclasses.replace(source, config=dataclasses.replace(source.config, beamkd=recipe))
     windows = study_grids._street_windows(short)
     assert len(windows) >= 256
     scans = np.asarray(study_grids._street(short, windows).sensors["lidar"])
@@ -95,14 +95,16 @@ def test_the_control_street_has_a_window_for_each_sequence(lesson, monkeypatch):
     assert all(len(np.unique(member.reshape(256, -1), axis=0)) == 256 for member in scans)  # none twice
 
 
-def test_every_claim_compares_methods_of_the_grids(tables):
-    rows = {row.name for grid in tables.values() for table in grid for row in table.rows}
+def test_every_claim_compares_methods_of_the_grids(comparisons):
+    names = {method.name for grid in comparisons.values() for compared in grid for method in compared.methods}
     sides = [side for claim in CLAIMS for side in (claim.better, claim.worse)]
-    assert rows >= {name for side in sides for name in ((side,) if isinstance(side, str) else side)}
+    assert names >= {name for side in sides for name in ((side,) if isinstance(side, str) else side)}
 
 
-def test_the_grids_hold_what_the_study_asks_for(tables):
-    names = {grid: {row.name for table in found for row in table.rows} for grid, found in tables.items()}
+def test_the_grids_hold_what_the_study_asks_for(comparisons):
+    names = {
+        grid: {method.name for compared in found for method in compared.methods} for grid, found in comparisons.items()
+    }
     assert names["main"] == MAIN
     subsets = ["none", "metadata", "activation", "entropy", "metadata_activation", "metadata_entropy"]
     subsets += ["activation_entropy", "metadata_activation_entropy"]
@@ -110,20 +112,19 @@ def test_the_grids_hold_what_the_study_asks_for(tables):
     assert names["student"] >= {"paper_mse", "paper_kl_1", "paper_kl_2", "paper_kl_4", "paper_real_selection"}
     assert names["student"] >= {"beamkd_real_selection", "kd_0.3_1", "kd_0.9_4", "student_8", "student_64"}
     assert names["teacher"] >= {"gru_teacher", "gru_dfkd_paper", "gru_dfkd_beamkd", "dfkd_paper"}
-    for found in tables.values():
-        for table in found:
-            assert len({row.label for row in table.rows}) == len(table.rows)
-            assert table.axis is None or len(table.values) == len(table.rows)
-            for row in table.rows:
-                assert row.data_free == (not row.name.startswith(("teacher", "scratch", "kd", "gru_teacher"))) or (
-                    "real_selection" in row.name and not row.data_free
-                )
+    for found in comparisons.values():
+        for compared in found:
+            assert len({method.label for method in compared.methods}) == len(compared.methods)
+            assert compared.axis is None or len(compared.values) == len(compared.methods)
+            for method in compared.methods:
+                sees_data = method.name.startswith(("teacher", "scratch", "kd", "gru_teacher"))
+                assert method.data_free == (not sees_data) or ("real_selection" in method.name and not method.data_free)
 
 
-def test_a_student_chosen_by_real_windows_is_not_called_data_free(tables):
-    rows = {row.name: row for table in tables["student"] for row in table.rows}
-    assert not rows["paper_real_selection"].data_free
-    assert rows["paper_kl_2"].data_free
+def test_a_student_chosen_by_real_windows_is_not_called_data_free(comparisons):
+    methods = {method.name: method for compared in comparisons["student"] for method in compared.methods}
+    assert not methods["paper_real_selection"].data_free
+    assert methods["paper_kl_2"].data_free
 
 
 def test_a_street_too_short_for_a_control_is_refused_before_anything_is_trained(capsys, tmp_path):

@@ -105,8 +105,8 @@ def _read_frames(
             frame = {name: _read(table, paths, name, row) for name in (*sensed, "power")}
             _check_beam(table, frame["power"], row)
             for name in ("station", "car"):
-                there = cast or (name in paths and os.path.exists(paths[name][row]))
-                frame[name] = _read(table, paths, name, row) if there else nowhere
+                found = cast or (name in paths and os.path.exists(paths[name][row]))
+                frame[name] = _read(table, paths, name, row) if found else nowhere
         except InputError as error:
             if not skip_bad:
                 raise

@@ -46,7 +46,7 @@ def train(run, phase="phase", first=1.0, examples=4):
     fit = FitConfig(epochs=EPOCHS, batch_size=2, patience=0)
     task = Task(loss, lambda data, rows: data[rows.index], fit)
     keys, params = jax.random.split(jax.random.key(0), 1), {"w": jnp.full(1, first)}
-    return run.train(phase, task, keys, params, jnp.arange(4.0), None, all_rows(examples)).params["w"]
+    return run.train(phase, task, keys, params, jnp.arange(4.0), all_rows(examples)).params["w"]
 
 
 def contents(folder):
