@@ -236,7 +236,7 @@ def summarize_on_dataset(trainer: Trainer, teacher: Model, dataset: Dataset) -> 
         trainer.over_members,
         trainer.axis_name,
     )
-    return jax.vmap(merge_moments)(to_host(moments(teacher.params, dataset.split.train)))
+    return jax.jit(jax.vmap(merge_moments))(to_host(moments(teacher.params, dataset.split.train)))
 
 
 def initial_generator(keys: Array, module: nn.Module) -> Model:

@@ -134,13 +134,13 @@ def run(config: Benchmark) -> None:
     """Run the benchmark; leaves its folder with results, report and figures."""
     config = _quick(config) if config.quick else config
     baseline = _read_baseline(config) if config.against else None
-    folder = Run("benchmark", config)
+    run = Run("benchmark", config)
     jax.config.update("jax_enable_compilation_cache", False)  # compilation is timed, too
     dtypes = config.dtypes or (("float32",) if jax.default_backend() == "cpu" else ("float32", "bfloat16"))
-    with folder.phase("rates"):
+    with run.phase("rates"):
         rates = _device_rates(config, dtypes)
     bench = Bench(
-        points=points(config.batches, config.members, dtypes, folder.devices),
+        points=points(config.batches, config.members, dtypes, run.devices),
         dtypes=dtypes,
         repeats=config.repeats,
         rates=rates["matmul_flops_per_second"],
@@ -153,21 +153,21 @@ def run(config: Benchmark) -> None:
     )
     throughput = {}
     for name in config.chosen:
-        with folder.phase(name):
+        with run.phase(name):
             throughput[name] = _time(name, bench)
-        folder.say(f"{name:<28} {folder.seconds['phases'][name]:6.1f} s")
+        run.say(f"{name:<28} {run.seconds['phases'][name]:6.1f} s")
     peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")  # of all cases; a CPU does not tell
     parts = {"rates": rates, "device_peak_bytes": peak, "throughput": throughput}
     if baseline:
         parts["against"] = {"file": config.against, **baseline, "ratios": ratios(throughput, baseline)}
-    folder.finish(environment={**environment(), "cores": _cores()}, **parts)
+    run.finish(environment={**environment(), "cores": _cores()}, **parts)
     from beamkd.report import benchmark  # here, for Matplotlib would delay the first step
 
-    benchmark.write(folder.folder)
-    for table in benchmark.console_tables(folder.folder):
-        folder.say(table)
-    folder.say(benchmark.LEGEND)
-    folder.say(f"report and figures in {folder.folder}, {folder.seconds['total']:.0f} s in all")
+    benchmark.write(run.folder)
+    for table in benchmark.console_tables(run.folder):
+        run.say(table)
+    run.say(benchmark.LEGEND)
+    run.say(f"report and figures in {run.folder}, {run.seconds['total']:.0f} s in all")
 
 
 def _time(name: str, bench: Bench) -> list[Timing]:

@@ -6,6 +6,7 @@ frame once and gives the same result.
 """
 
 import functools
+from collections.abc import Callable
 
 import chex
 from flax import linen as nn
@@ -14,31 +15,12 @@ from beamkd.base import BEAMS, Array, Output
 from beamkd.models.layers import Conv1d, Dropout, Gru, Linear, encode_frames, in_pieces
 
 
-class _Tail(nn.Module):
-    """What the networks share behind their frame encoders: dropout, GRU, linear read-out of the beams."""
+class _Network(nn.Module):
+    """What the networks share: a frame encoder, then dropout, a GRU and a linear read-out of the beams."""
 
-    hidden: int
-    dropout: float
-    beams: int
-
-    @nn.compact
-    def __call__(self, codes: Array, observed: int, train: bool, slots: int | None, axis_name: str | None) -> Output:
-        states = Gru(self.hidden)(Dropout(self.dropout)(codes, train, axis_name))
-        read = states if slots is None else states[:, -slots:]
-        return Output(
-            logits=Linear(self.beams)(read),
-            features=states[:, -1],
-            layers={"codes": codes[:, :observed], "states": states},
-        )
-
-
-class GruTeacher(nn.Module):
-    """Linear embedding of each scan, GRU, linear read-out (Jiang et al.)."""
-
-    embed: int = 64
-    hidden: int = 128
-    dropout: float = 0.3
-    beams: int = BEAMS
+    def frame_encoder(self) -> Callable[[Array], Array]:
+        """Codes [N, embed] from frames [N, R]; a network's own."""
+        raise NotImplementedError
 
     @nn.compact
     def __call__(
@@ -59,8 +41,39 @@ class GruTeacher(nn.Module):
           axis_name: the axis of devices that share the batch, of which `scans` then are this device's share.
         """
         chex.assert_rank(scans, 3)
-        codes = encode_frames(Linear(self.embed), scans, future)
+        codes = encode_frames(self.frame_encoder(), scans, future)
         return _Tail(self.hidden, self.dropout, self.beams)(codes, scans.shape[1], train, slots, axis_name)
+
+
+class _Tail(nn.Module):
+    """What follows the frame encoder. A module, for the names of its weights."""
+
+    hidden: int
+    dropout: float
+    beams: int
+
+    @nn.compact
+    def __call__(self, codes: Array, observed: int, train: bool, slots: int | None, axis_name: str | None) -> Output:
+        states = Gru(self.hidden)(Dropout(self.dropout)(codes, train, axis_name))
+        read = states if slots is None else states[:, -slots:]
+        return Output(
+            logits=Linear(self.beams)(read),
+            features=states[:, -1],
+            layers={"codes": codes[:, :observed], "states": states},
+        )
+
+
+class GruTeacher(_Network):
+    """Linear embedding of each scan, GRU, linear read-out (Jiang et al.)."""
+
+    embed: int = 64
+    hidden: int = 128
+    dropout: float = 0.3
+    beams: int = BEAMS
+
+    def frame_encoder(self) -> Callable[[Array], Array]:
+        """A linear embedding."""
+        return Linear(self.embed)
 
 
 class GruStudent(GruTeacher):
@@ -85,7 +98,7 @@ class _FrameEncoder(nn.Module):
         return Linear(self.embed)(maps.reshape(maps.shape[0], -1))
 
 
-class CnnGruTeacher(nn.Module):
+class CnnGruTeacher(_Network):
     """Two convolutions along the rays of each scan, linear embedding, GRU, linear read-out."""
 
     channels: tuple[int, int] = (16, 32)
@@ -99,16 +112,6 @@ class CnnGruTeacher(nn.Module):
         self.encoder = _FrameEncoder(self.channels, self.embed)
         nn.share_scope(self, self.encoder)
 
-    @nn.compact
-    def __call__(
-        self,
-        scans: Array,
-        future: int = 0,
-        train: bool = False,
-        slots: int | None = None,
-        axis_name: str | None = None,
-    ) -> Output:
-        """Predict beams; arguments as in `GruTeacher`."""
-        chex.assert_rank(scans, 3)
-        codes = encode_frames(functools.partial(in_pieces, self.encoder), scans, future)
-        return _Tail(self.hidden, self.dropout, self.beams)(codes, scans.shape[1], train, slots, axis_name)
+    def frame_encoder(self) -> Callable[[Array], Array]:
+        """Convolutions, piece by piece where frames are many."""
+        return functools.partial(in_pieces, self.encoder)

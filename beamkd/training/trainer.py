@@ -97,7 +97,7 @@ class Trainer:
     ) -> tuple[FitState, Step]:
         """The first state of a training on data that live on the device, and a step of some epochs."""
         rows = 0 if train.index.ndim == 2 else None
-        begin = self.over_members(functools.partial(start, task), (0, axes, rows))
+        begin = jax.vmap(functools.partial(start, task), (0, axes, rows))  # so little that it needs no program
         step = self.over_members(
             functools.partial(advance, task, axis_name=self.axis_name), (0, 0, axes, rows, rows, None)
         )

@@ -22,7 +22,7 @@ def start_two(start, tmp_path):
             address = f"127.0.0.1:{free.getsockname()[1]}"
         several = "--coordinator", address, "--num-processes", 2, "--process-id"
         for number, own in enumerate([(), second]):
-            running.append(start(*flags, *own, "--out", tmp_path / str(number), *several, number))
+            running.append(start(*flags, *own, "--out", tmp_path / str(number), *several, number, devices=1))
         return running[-2:]
 
     running = []

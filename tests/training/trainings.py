@@ -2,7 +2,7 @@
 
     python -m tests.training.trainings OUT DEVICES BATCH_DEVICES [HOST:PORT PROCESSES PROCESS]
 
-leaves the end of each in OUT; with BATCH_DEVICES also what `jax.pmap` and `jax.vmap` make of the first member.
+leaves the end of each in OUT. With BATCH_DEVICES the last two are also run by `jax.pmap` and `jax.vmap`, of the first member.
 """
 
 import functools
@@ -101,15 +101,16 @@ def generator(batch_size):
     return train, (0, None, None), (jax.random.split(jax.random.key(2), SEEDS), params, summary)
 
 
-TRAININGS = {"student": student(61), "kd": kd(61), "generator": generator(50)}
+TRAININGS = {"student": (student, 61), "kd": (kd, 61), "generator": (generator, 50)}
 
 
 def _forms(name, devices, batch_devices):
     """The end of a training by members over devices, and of its first member by JAX's own transforms."""
-    function, axes, arguments = TRAININGS[name]
+    training, batch_size = TRAININGS[name]
+    function, axes, arguments = training(batch_size)
     shared = functools.partial(function, axis_name=BATCH) if batch_devices > 1 else function
     yield name, map_members(shared, axes, devices, batch_devices)(*arguments)
-    if batch_devices > 1:
+    if batch_devices > 1 and name != "student" and jax.process_count() == 1:  # kd has its loss, too
         keys = jnp.repeat(arguments[0][:1], devices, axis=0)
         on_axis = functools.partial(function, axis_name="anything")
         for form in (jax.pmap, jax.vmap):
