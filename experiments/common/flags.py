@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import jax
+import numpy as np
 import tyro
 
-from beamkd.base import Drives, InputError, expect_at_least
+from beamkd.base import SCAN_RAYS, Drives, InputError, expect_at_least
 from beamkd.data import open_drives, read_deepsense, store_drives
 from beamkd.sim import Street, simulate, simulate_chunks
 from beamkd.training import distributed, is_primary
@@ -24,8 +25,8 @@ from beamkd.training.hosts import CLUSTER
 SIMULATED_DRIVES = 83
 """As many as Scenario 8 has."""
 
-RESIDENT_DRIVES = 4000
-"""About 160,000 windows: 210 MB of frames and, in 'kd', 460 MB of a teacher's answers a seed."""
+RESIDENT_BYTES = 2**28
+"""Of simulated frames: with LiDAR about 160,000 windows, for which 'kd' keeps 460 MB of a teacher's answers a seed."""
 
 LEAST_BEAMS = 5
 """The metrics look at the five best beams."""
@@ -51,8 +52,9 @@ class Flags:
     """Drop frames whose files are bad, and the windows over them, instead of stopping."""
     drives: int = SIMULATED_DRIVES
     """Drives to simulate, for `--source sim`."""
-    resident: int = RESIDENT_DRIVES
-    """Up to this many simulated drives live on the device; more are kept in the run's folder and streamed."""
+    resident: int | None = None
+    """Up to this many simulated drives live on the device; more are kept in the run's folder and streamed. As many as
+    take 256 MB if not given."""
     street: Street = Street()
     """The simulated street."""
     split: Literal["random", "inorder"] = "random"
@@ -83,7 +85,9 @@ class Flags:
 
     def __post_init__(self):
         _expect_finite(self)
-        expect_at_least(self, scenario=1, drives=1, resident=0, seeds=1, seed=0, batch_devices=1)
+        expect_at_least(self, scenario=1, drives=1, seeds=1, seed=0, batch_devices=1)
+        if self.resident is not None:
+            expect_at_least(self, resident=0)
         _check_processes(self.coordinator, self.num_processes, self.process_id)
         if self.seed + self.seeds > 2**31:
             raise InputError(f"--seed: expected less than {2**31 - self.seeds}, found {self.seed}")
@@ -213,11 +217,19 @@ def load_drives(config: Flags, folder: Path) -> Drives:
         options = {"lidar": config.lidar, "skip_bad": config.skip_bad, "progress": is_primary()}
         return read_deepsense(config.data_dir, config.scenario, **options)
     asked = jax.random.key(config.seed), config.street, config.drives, own_devices(config)
-    if config.drives <= config.resident:
+    if config.drives <= most_resident(config):
         return simulate(*asked)
     if config.resume and folder.exists():
         return open_drives(folder)
     return store_drives(folder, simulate_chunks(*asked))
+
+
+def most_resident(config: Flags) -> int:
+    """How many simulated drives live on the device."""
+    if config.resident is not None:
+        return config.resident
+    frame = np.dtype(np.float32).itemsize * (SCAN_RAYS + config.street.beams)
+    return RESIDENT_BYTES // (frame * config.street.max_frames)
 
 
 def own_devices(config: Flags) -> int | None:

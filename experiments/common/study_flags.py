@@ -5,7 +5,7 @@ from typing import Literal
 
 from beamkd.base import InputError
 from beamkd.training import FitConfig
-from experiments.common.flags import Flags
+from experiments.common.flags import Flags, most_resident
 from experiments.common.recipes import BEAMKD, PAPER, Recipe
 
 
@@ -32,5 +32,6 @@ class Study(Flags):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.source == "sim" and self.drives > self.resident:
-            raise InputError(f"--drives: expected at most --resident {self.resident} in a study, found {self.drives}")
+        most = most_resident(self)
+        if self.source == "sim" and self.drives > most:
+            raise InputError(f"--drives: expected at most --resident {most} in a study, found {self.drives}")

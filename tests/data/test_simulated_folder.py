@@ -8,7 +8,7 @@ from beamkd.data import make_windows, read_deepsense, write_deepsense
 from beamkd.data.deepsense.writer import MARKER
 from beamkd.report.results import data_source
 from beamkd.sim import Building, Street, simulate
-from experiments.common.dataset import describe, open_world
+from experiments.common.dataset import describe, open_dataset
 from experiments.common.flags import Flags
 
 FOLDER = "a folder in the form of DeepSense 6G Scenario 9"
@@ -21,7 +21,8 @@ def said(**flags):
     """What a run with these flags puts down as the origin of its data, and its report says of them."""
     config = Flags(**flags, seeds=1)
     run = types.SimpleNamespace(phase=contextlib.nullcontext, say=print, drives=None)
-    data = describe(config, open_world(run, config))
+    dataset, _ = open_dataset(run, config)
+    data = describe(config, dataset)
     return data["origin"], data_source({"data": data, "config": {"lidar": config.lidar}})
 
 

@@ -16,6 +16,7 @@ from experiments.datafree import DataFree
 
 METRICS = {"top1", "top2", "top3", "top5", "dba", "power_ratio"}
 PHASES = ("teacher", "generator", "scratch", "kd", "dfkd")
+NETWORKS = set(PHASES)
 
 
 def results(folder):
@@ -26,42 +27,6 @@ def lines(folder):
     path = folder / "metrics.jsonl"
     text = path.read_text() if path.exists() else ""
     return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
-
-
-@pytest.fixture(scope="module")
-def quick(run, published, tmp_path_factory):
-    """The folder of a quick run whose teacher is loaded, and what it printed."""
-    folder = tmp_path_factory.mktemp("runs") / "quick"
-    status, output, errors = run("--quick", "--teacher", published(), "--out", folder)
-    assert status == 0, errors
-    return folder, output
-
-
-def test_quick_run_leaves_complete_results_and_report(quick):
-    folder, output = quick
-    found = results(folder)
-    assert {"experiment", "config", "environment", "data", "models", "methods", "seconds"} <= set(found)
-    assert found["experiment"] == "datafree"
-    assert set(found["methods"]) == {"teacher", "scratch", "kd", "dfkd"}
-    for method in found["methods"].values():
-        assert set(method) >= METRICS
-        assert np.shape(method["top1"]) == (1, 4)
-        for name in METRICS:
-            assert 0 <= np.min(method[name]) <= np.max(method[name]) <= 1
-        assert method["top1"][0] <= method["top2"][0] <= method["top3"][0] <= method["top5"][0]
-    assert found["models"]["student"]["parameters"] == 8_096
-    assert set(found["data"]["windows"]) == set(found["data"]["drives"]) == {"train", "val", "test"}
-    assert sum(found["data"]["drives"].values()) == found["config"]["drives"]
-    assert {"total", "compile", "phases"} <= set(found["seconds"])
-    pictures = ("accuracy.png", "generator.png", "sequences.png", "drive.png")
-    for name in ("report.md", "report.html", *pictures, "config.json"):
-        assert (folder / name).stat().st_size > 100
-    assert "Student, data-free" in output
-
-
-def test_what_a_run_leaves_is_what_the_next_one_removes(quick, finished):
-    for folder in (quick[0], finished):
-        assert {path.name for path in folder.iterdir()} <= {*WRITTEN, MARKER}
 
 
 def test_every_epoch_has_a_line_with_every_seed(finished):
@@ -125,14 +90,6 @@ def test_damaged_checkpoint_is_refused(refused, finished, tiny, tmp_path, damage
     assert "checkpoints/teacher" in refused(*tiny, "--out", folder, "--resume")
 
 
-def test_a_loaded_teacher_is_inverted_and_not_trained(quick):
-    folder, _ = quick
-    found = results(folder)
-    assert "epochs" not in found["methods"]["teacher"]
-    assert np.shape(found["zero_shot"]["top5"]) == (1, 4)
-    assert {entry["phase"] for entry in lines(folder)} == set(PHASES) - {"teacher"}
-
-
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):
     """A run of three seeds that trains nothing, its data, those of tiny runs, and its keys."""
@@ -148,17 +105,6 @@ def test_a_loaded_teacher_is_the_same_for_every_seed(published, opened):
     jax.tree.map(lambda found, one: np.testing.assert_array_equal(found, [one] * 3), teacher.params, expected)
     top5 = evaluate_networks(run, dataset, {"teacher": Trained(teacher)})[0]["teacher"]["top5"]
     np.testing.assert_array_equal(top5, [top5[0]] * 3)
-
-
-NETWORKS = {"teacher", "scratch", "kd", "dfkd", "generator"}
-
-
-def test_a_run_leaves_its_networks(finished, quick):
-    for folder in (finished, quick[0]):
-        assert {path.name for path in (folder / "networks").iterdir()} == {f"{name}.safetensors" for name in NETWORKS}
-    assert load_network(finished / "networks" / "dfkd.safetensors").module == GruStudent()
-    made = load_network(finished / "networks" / "generator.safetensors")
-    assert made.module.apply(made.params, np.ones((2, *made.inputs["noise"]), np.float32)).shape == (2, 8, 216)
 
 
 def test_networks_of_all_seeds_are_left_where_one_asks_for_them(opened):
@@ -223,3 +169,55 @@ def test_streamed_on_one_device_killed_and_resumed_gives_the_figures_of_two_devi
         for metric in METRICS:
             np.testing.assert_allclose(results(folder)["methods"][name][metric], method[metric], atol=1e-4)
     assert [line["epoch"] for line in lines(folder)] == [line["epoch"] for line in lines(finished)]
+
+
+@pytest.fixture(scope="module")
+def quick(run, published, tmp_path_factory):
+    """The folder of a quick run whose teacher is loaded, and what it printed."""
+    folder = tmp_path_factory.mktemp("runs") / "quick"
+    status, output, errors = run("--quick", "--teacher", published(), "--out", folder)
+    assert status == 0, errors
+    return folder, output
+
+
+def test_quick_run_leaves_complete_results_and_report(quick):
+    folder, output = quick
+    found = results(folder)
+    assert {"experiment", "config", "environment", "data", "models", "methods", "seconds"} <= set(found)
+    assert found["experiment"] == "datafree"
+    assert set(found["methods"]) == {"teacher", "scratch", "kd", "dfkd"}
+    for method in found["methods"].values():
+        assert set(method) >= METRICS
+        assert np.shape(method["top1"]) == (1, 4)
+        for name in METRICS:
+            assert 0 <= np.min(method[name]) <= np.max(method[name]) <= 1
+        assert method["top1"][0] <= method["top2"][0] <= method["top3"][0] <= method["top5"][0]
+    assert found["models"]["student"]["parameters"] == 8_096
+    assert set(found["data"]["windows"]) == set(found["data"]["drives"]) == {"train", "val", "test"}
+    assert sum(found["data"]["drives"].values()) == found["config"]["drives"]
+    assert {"total", "compile", "phases"} <= set(found["seconds"])
+    pictures = ("accuracy.png", "generator.png", "sequences.png", "drive.png")
+    for name in ("report.md", "report.html", *pictures, "config.json"):
+        assert (folder / name).stat().st_size > 100
+    assert "Student, data-free" in output
+
+
+def test_what_a_run_leaves_is_what_the_next_one_removes(quick, finished):
+    for folder in (quick[0], finished):
+        assert {path.name for path in folder.iterdir()} <= {*WRITTEN, MARKER}
+
+
+def test_a_loaded_teacher_is_inverted_and_not_trained(quick):
+    folder, _ = quick
+    found = results(folder)
+    assert "epochs" not in found["methods"]["teacher"]
+    assert np.shape(found["zero_shot"]["top5"]) == (1, 4)
+    assert {entry["phase"] for entry in lines(folder)} == set(PHASES) - {"teacher"}
+
+
+def test_a_run_leaves_its_networks(finished, quick):
+    for folder in (finished, quick[0]):
+        assert {path.name for path in (folder / "networks").iterdir()} == {f"{name}.safetensors" for name in NETWORKS}
+    assert load_network(finished / "networks" / "dfkd.safetensors").module == GruStudent()
+    made = load_network(finished / "networks" / "generator.safetensors")
+    assert made.module.apply(made.params, np.ones((2, *made.inputs["noise"]), np.float32)).shape == (2, 8, 216)

@@ -13,6 +13,7 @@ from beamkd.data.statistics import statistics
 from beamkd.sim import RAYS, Building, Street, hardware_codebook, simulate, simulate_chunks, simulate_drive
 from beamkd.sim.simulate import CHUNK
 from experiments.street import MEASURED, within
+from tests.xla import EIGHT_DEVICES
 
 STREET = Street()
 
@@ -97,7 +98,7 @@ jax.tree.map(np.testing.assert_array_equal, simulate(elsewhere, street, drives, 
 
 
 def test_the_drives_of_several_devices_are_those_of_one_bit_for_bit():
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, "XLA_FLAGS": EIGHT_DEVICES, "JAX_PLATFORMS": "cpu"}
     command, folder = [sys.executable, "-c", DEVICES], Path(__file__).parents[2]
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

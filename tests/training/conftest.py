@@ -9,6 +9,8 @@ import jax
 import numpy as np
 import pytest
 
+from tests.xla import UNOPTIMIZED
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -17,7 +19,7 @@ def start():
     """start(out, devices, batch_devices, visible, *process) starts the trainings of trainings.py."""
 
     def start(out, devices, batch_devices, visible, *process):
-        flags = f"--xla_force_host_platform_device_count={visible}"
+        flags = f"{UNOPTIMIZED} --xla_force_host_platform_device_count={visible}"
         environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
         command = [sys.executable, "-m", "tests.training.trainings", out, devices, batch_devices, *process]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from beamkd.training import FitConfig, Task, all_rows, fit, map_members
+from tests.xla import EIGHT_DEVICES, UNOPTIMIZED
 
 PROGRAM = """
 import jax, jax.numpy as jnp, numpy as np
@@ -73,7 +74,7 @@ for other in others:
 
 
 def test_eight_and_three_devices_give_five_members_the_results_of_one_device():
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, "XLA_FLAGS": EIGHT_DEVICES, "JAX_PLATFORMS": "cpu"}
     result = subprocess.run(
         [sys.executable, "-c", PROGRAM.replace("DEVICES", "(8, 3)")],
         cwd=Path(__file__).parents[2],
@@ -99,7 +100,8 @@ assert found.shape == (3,)
 
 
 def test_a_device_that_is_done_early_does_not_give_up_on_the_others():
-    flags = "--xla_force_host_platform_device_count=2 --xla_cpu_collective_call_warn_stuck_timeout_seconds=0"
+    flags = f"{UNOPTIMIZED} --xla_force_host_platform_device_count=2"
+    flags += " --xla_cpu_collective_call_warn_stuck_timeout_seconds=0"
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     environment["XLA_FLAGS"] = f"{flags} --xla_cpu_collective_call_terminate_timeout_seconds=1"
     options = {"cwd": Path(__file__).parents[2], "env": environment, "capture_output": True, "text": True}
@@ -129,7 +131,7 @@ for training in (student(64), generator(64)):
 
 
 def test_devices_that_share_batches_divide_the_work():
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, "XLA_FLAGS": EIGHT_DEVICES, "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", SHARED]
     result = subprocess.run(command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

@@ -10,6 +10,7 @@ import pytest
 from beamkd.base import InputError
 from beamkd.training import distributed, from_primary, is_primary, to_host
 from beamkd.training.hosts import agreed
+from tests.xla import UNOPTIMIZED
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,7 +35,7 @@ with distributed("endless", coordinator, 2, int(process)):
 
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_process_whose_partner_is_killed_says_so_and_stops(killed, free_address):
-    environment = {**os.environ, "XLA_FLAGS": "", "JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, "XLA_FLAGS": UNOPTIMIZED, "JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": "cpu"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment, "cwd": ROOT}
     both = [subprocess.Popen([sys.executable, "-c", ENDLESS, free_address, str(n)], **pipes) for n in range(2)]
     for process in both:
@@ -52,6 +53,7 @@ import sys, jax
 from beamkd.base import InputError
 from beamkd.training import distributed
 from beamkd.training.hosts import agreed
+from tests.xla import UNOPTIMIZED
 
 def load():
     if process == refusing:
@@ -72,7 +74,7 @@ with distributed("unequal", coordinator, 2, process):
 
 
 def test_what_one_process_is_refused_ends_all_with_its_line(free_address):
-    environment = {**os.environ, "XLA_FLAGS": "", "JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, "XLA_FLAGS": UNOPTIMIZED, "JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": "cpu"}
     pipes = {"stderr": subprocess.PIPE, "text": True, "env": environment, "cwd": ROOT}
     commands = [[sys.executable, "-c", UNEQUAL, free_address, str(number), "1"] for number in range(2)]
     both = [subprocess.Popen(command, **pipes) for command in commands]

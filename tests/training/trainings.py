@@ -2,7 +2,7 @@
 
     python -m tests.training.trainings OUT DEVICES BATCH_DEVICES [HOST:PORT PROCESSES PROCESS]
 
-leaves the end of each in OUT. With BATCH_DEVICES the last two are also run by `jax.pmap` and `jax.vmap`, of the first member.
+leaves the end of each in OUT. With BATCH_DEVICES there are also ends by `jax.pmap` and `jax.vmap`, of the first member.
 """
 
 import functools
