@@ -284,15 +284,8 @@ def distill_on_sequences(
 ) -> FitState:
     """Train students on their teachers' answers on sequences alone.
 
-    Args:
-      trainer: a `Trainer`, or what trains in its place.
-      name: of the training.
-      keys: [members].
-      student: with initial weights [members, ...].
-      teacher: with weights [members, ...].
+    Args as in `distill_on_windows`, and:
       sequences: without labels, [members, N, ...], for instance by `beamkd.inversion.generate_sequences`.
-      config: how to train.
-      loss: of student's and teacher's logits, as in `distillation_task`.
       last: number of sequences at the end that choose the epoch.
       ahead: frames that sequences go on for beyond those that networks see; the teacher then answers in hindsight.
       validation: windows that choose the epoch in place of the last sequences, [members, N', ...]: the published way,

@@ -3,10 +3,6 @@ import os
 
 import pytest
 
-from tests.xla import UNOPTIMIZED
-
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {UNOPTIMIZED}".strip()
-
 
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory):
