@@ -82,7 +82,9 @@ def _over_rows(function: Callable, axes: Sequence[Any], mesh: Mesh) -> Callable:
     spread = PartitionSpec(MEMBERS)
     specs = jax.tree.map(lambda axis: PartitionSpec() if axis is None else spread, (0, *axes), is_leaf=_is_none)
     members = _on_a_device(function, axes)
-    return jax.shard_map(members, mesh=mesh, in_specs=specs, out_specs=spread, check_vma=False)
+    # An axis of one device is left out: with it XLA makes another program, which rounds otherwise.
+    manual = {axis for axis, size in mesh.shape.items() if axis == MEMBERS or size > 1}
+    return jax.shard_map(members, mesh=mesh, in_specs=specs, out_specs=spread, axis_names=manual, check_vma=False)
 
 
 def _on_a_device(function: Callable, axes: Sequence[Any]) -> Callable:

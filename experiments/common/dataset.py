@@ -73,7 +73,7 @@ def scorer(run: Run, dataset: Dataset, model: Model) -> Callable[[Any, Rows], Sc
 
 def over_all_batches(scores: Scores) -> dict[str, Array]:
     """Metrics by name, [members, J + 1]."""
-    return jax.jit(jax.vmap(mean_scores))(scores.replace(each={}, valid={}))
+    return jax.vmap(mean_scores)(scores.replace(each={}, valid={}))
 
 
 def keep_networks(run: Run, config: Flags, models: dict[str, Model]) -> None:
