@@ -100,3 +100,11 @@ def test_a_combination_is_itself_a_term_per_example():
     logits, labels = jnp.zeros((3, 4)), jnp.array([0, 1, -1])
     loss = combine(labels=(2.0, cross_entropy))
     np.testing.assert_allclose(jax.vmap(loss)(logits, labels)[0], 2 * np.log(4) * np.array([1, 1, 0]), rtol=1e-6)
+
+
+def test_what_no_term_takes_may_be_known_too():
+    total = combine(one=(1.0, double), two=(10.0, product))
+    assert total.of(x=3.0, y=5.0, z=7.0) == total(x=3.0, y=5.0)
+    assert total.takes("y") and not total.takes("z")
+    everything = combine(all=(1.0, lambda **kwargs: sum(kwargs.values())))
+    assert everything.takes("z") and everything.of(x=1.0, z=7.0)[0] == 8.0
