@@ -187,6 +187,11 @@ class Model:
     inputs: Mapping[str, tuple[int, ...]]
 
 
+def as_taken(inputs: Mapping[str, Any]) -> Any:
+    """Inputs by name as a network takes them: one by itself, several as they are."""
+    return inputs if len(inputs) > 1 else next(iter(inputs.values()))
+
+
 Forward = Callable[..., Output]
 """A network as a function: forward(params, batch, key, axis_name=None) -> Output. The key is dropout's; None: no
 dropout. `axis_name` is given only where devices along that axis share a batch, of which each then has a share."""

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from beamkd.base import Array, Batch, Forward, InputError, Model, Rows, Stream
 from beamkd.data import Dataset, forward_of, select
 from beamkd.losses import Loss, combine, cross_entropy, kl, masked_mean
-from beamkd.training import FitConfig, FitState, Task, Trainer, all_rows, fit, mean_over_labels, over_batches
-from beamkd.training.batches import evaluation_batches
+from beamkd.training import FitConfig, FitState, Task, Trainer, all_rows, fit, mean_over_labels
+from beamkd.training.batches import over_rows
 
 Terms = Mapping[str, tuple[float, Loss]]
 """Losses by name with their weights, as `beamkd.losses.combine` takes them."""
@@ -46,13 +46,12 @@ def teacher_answers(
     Returns:
       'teacher_logits' [N, S, M], and with `features` 'teacher_features' [N, D].
     """
-    rows = all_rows(count)
 
-    def ask(rows):
-        output = teacher(params, take(data, rows), None)
+    def ask(batch):
+        output = teacher(params, batch, None)
         return {"teacher_logits": output.logits} | ({"teacher_features": output.features} if features else {})
 
-    answers = over_batches(ask, evaluation_batches(rows, jax.eval_shape(take, data, all_rows(1))), axis_name)
+    answers = over_rows(ask, data, all_rows(count), take, axis_name)
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], answers)
 
 

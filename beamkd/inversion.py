@@ -16,8 +16,8 @@ from flax import struct
 from beamkd.base import Array, Batch, Forward, InputError, Metadata, Model, Output, Rows, expect_at_least
 from beamkd.data import Dataset, forward_of
 from beamkd.losses import activation, combine, entropy, layer_statistics, metadata
-from beamkd.training import FitConfig, FitState, Task, Trainer, all_rows, fit, map_batches, over_batches, to_host
-from beamkd.training.batches import evaluation_batches, own_share
+from beamkd.training import FitConfig, FitState, Task, Trainer, all_rows, fit, map_batches, to_host
+from beamkd.training.batches import over_rows, own_share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,10 +77,7 @@ def summarize(
     Returns:
       The metadata.
     """
-    batches = evaluation_batches(rows, jax.eval_shape(take, data, all_rows(1)))
-    return merge_moments(
-        over_batches(lambda rows: layer_moments(teacher, params, take(data, rows)), batches, axis_name)
-    )
+    return merge_moments(over_rows(functools.partial(layer_moments, teacher, params), data, rows, take, axis_name))
 
 
 def layer_moments(teacher: Forward, params: Any, batch: Batch) -> Moments:

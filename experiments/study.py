@@ -12,7 +12,6 @@ from beamkd.base import Model
 from beamkd.claims import METRICS, Claim, difference, judge_all
 from beamkd.training import is_primary
 from experiments.common.dataset import (
-    SENSORS,
     Trained,
     cost,
     cost_of,
@@ -22,7 +21,7 @@ from experiments.common.dataset import (
     open_dataset,
 )
 from experiments.common.flags import main
-from experiments.common.methods import GENERATORS
+from experiments.common.methods import generator_module
 from experiments.common.recipes import smaller
 from experiments.common.run import Run
 from experiments.common.study_flags import Study
@@ -127,8 +126,7 @@ def _described(comparison: Comparison, scores: dict[str, dict], counts: dict[str
 
 def _models(source: Distillation, networks: dict[str, Trained]) -> dict[str, Any]:
     """What teachers, students of each size and our generator cost."""
-    (spec,) = source.dataset.spec(SENSORS).values()
-    generator = GENERATORS[source.config.beamkd.generator](frames=spec.shape[0], rays=spec.shape[1])
+    generator = generator_module(source.dataset, source.config.beamkd)
     shown = {name: own for name, own in networks.items() if name.endswith("teacher") or name.startswith("student_")}
     models = {name: cost(source.dataset, network.model.module) for name, network in shown.items()}
     models["student"] = cost(source.dataset, source.student.module)

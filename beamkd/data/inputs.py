@@ -5,10 +5,12 @@ A sensor that networks take in other units than those of `Drives` has a line in 
 
 from collections.abc import Callable, Mapping
 
+import chex
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
-from beamkd.base import MISSING, Array, Batch, Forward, Model
+from beamkd.base import MISSING, Array, Batch, Forward, Model, as_taken
 from beamkd.models.network import network
 
 METRES_PER_UNIT = 10.0
@@ -31,8 +33,7 @@ def sensor_input(*names: str, frames: int | None = None) -> Callable[[Batch], Ar
 
     def inputs(batch):
         first = 0 if frames is None else -frames
-        seen = {name: batch.sensors[name][:, first:] / UNITS.get(name, 1.0) for name in names}
-        return seen if len(names) > 1 else seen[names[0]]
+        return as_taken({name: batch.sensors[name][:, first:] / UNITS.get(name, 1.0) for name in names})
 
     return inputs
 
@@ -46,6 +47,8 @@ def sensor_batch(inputs: Array | Mapping[str, Array], future: int, name: str | N
       name: of the sensor, where there is one.
     """
     seen = inputs if name is None else {name: inputs}
+    chex.assert_rank([*seen.values()], {3, 4, 5})
+    chex.assert_equal_shape_prefix([*seen.values()], 1)
     count = len(next(iter(seen.values())))
     return Batch(
         sensors={name: values * UNITS.get(name, 1.0) for name, values in seen.items()},
@@ -66,7 +69,9 @@ def forward_of(model: Model, predicted_only: bool = False) -> Forward:
     return network(model.module, sensor_input(*model.inputs, frames=frames), predicted_only=predicted_only)
 
 
-def initial_model(keys: Array, module, spec: Mapping[str, jax.ShapeDtypeStruct], frames: int | None = None) -> Model:
+def initial_model(
+    keys: Array, module: nn.Module, spec: Mapping[str, jax.ShapeDtypeStruct], frames: int | None = None
+) -> Model:
     """A network of sensors with its initial weights.
 
     Args:
@@ -80,5 +85,4 @@ def initial_model(keys: Array, module, spec: Mapping[str, jax.ShapeDtypeStruct],
     """
     shapes = {name: (frames or leaf.shape[0], *leaf.shape[1:]) for name, leaf in spec.items()}
     one = {name: jnp.zeros((1, 1, *shape[1:])) for name, shape in shapes.items()}  # weights do not depend on frames
-    example = one if len(one) > 1 else next(iter(one.values()))
-    return Model(module, jax.jit(jax.vmap(lambda key: module.init(key, example)))(keys), shapes)
+    return Model(module, jax.jit(jax.vmap(lambda key: module.init(key, as_taken(one))))(keys), shapes)

@@ -1,6 +1,7 @@
 """A weighted sum of named losses, which is itself a loss."""
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -27,7 +28,7 @@ class WeightedSum:
           TypeError: an argument that no term takes, or one that a term lacks; `axis_name` is given, and a term does not
             take it, so that its means would be of a part of the batch.
         """
-        takes = {name: _keywords(loss) for name, (_, loss) in self.terms.items()}
+        takes = self._takes
         unknown = [name for name in kwargs if not self.takes(name)]
         if unknown:
             raise TypeError(f"combine: no term of {', '.join(takes)} takes {', '.join(sorted(unknown))}")
@@ -41,7 +42,12 @@ class WeightedSum:
 
     def takes(self, name: str) -> bool:
         """Whether a term takes an argument of this name."""
-        return any(wanted is None or name in wanted for wanted in (_keywords(loss) for _, loss in self.terms.values()))
+        return any(wanted is None or name in wanted for wanted in self._takes.values())
+
+    @functools.cached_property
+    def _takes(self) -> dict[str, set[str] | None]:
+        """What each term takes, by its name."""
+        return {name: _keywords(loss) for name, (_, loss) in self.terms.items()}
 
     def of(self, axis_name: str | None = None, **known: Any) -> tuple[Array, dict[str, Array]]:
         """As a call, but what no term takes may be given, too."""

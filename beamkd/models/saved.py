@@ -15,7 +15,7 @@ import safetensors.numpy
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from beamkd.base import InputError, Model
+from beamkd.base import InputError, Model, as_taken
 from beamkd.models.generator import Generator
 from beamkd.models.lidar import CnnGruTeacher, GruStudent, GruTeacher
 from beamkd.models.scene import SceneGenerator
@@ -133,9 +133,8 @@ def _is_shape(axes: Any) -> bool:
 def _check_shapes(file: Any, module: nn.Module, inputs: dict[str, tuple[int, ...]]) -> None:
     """Whether a file's weights are those of the module; raises `ValueError` where they are not."""
     examples = {name: jax.ShapeDtypeStruct((1, *shape), jnp.float32) for name, shape in inputs.items()}
-    example = examples if len(examples) > 1 else next(iter(examples.values()))
     try:
-        shapes = jax.eval_shape(module.init, jax.random.key(0), example)
+        shapes = jax.eval_shape(module.init, jax.random.key(0), as_taken(examples))
     except Exception as error:  # sizes that do not fit together fail in the module, with errors of many kinds
         raise ValueError(f"a {type(module).__name__} that cannot be built ({error})") from error
     expected = {key: list(leaf.shape) for key, leaf in flatten_dict(shapes, sep=".").items()}

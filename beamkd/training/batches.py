@@ -62,6 +62,26 @@ def over_batches(function: Callable[[Any], Any], batches: Any, axis_name: str | 
     return jax.tree.map(lambda leaf: leaf[:count], jax.lax.all_gather(own, axis_name, tiled=True))
 
 
+def over_rows(
+    function: Callable[[Any], Any],
+    data: Any,
+    rows: Rows,
+    take: Callable[[Any, Rows], Any],
+    axis_name: str | None = None,
+) -> Any:
+    """Results of `function` on all batches of some rows of a dataset, [steps, ...], where nothing is trained.
+
+    Args:
+      function: of what `take` gives.
+      data: what `take` takes.
+      rows: N rows.
+      take: take(data, rows) -> batch.
+      axis_name: the axis of devices that share the work; the same bits as on one.
+    """
+    batches = evaluation_batches(rows, jax.eval_shape(take, data, all_rows(1)))
+    return over_batches(lambda rows: function(take(data, rows)), batches, axis_name)
+
+
 def evaluation_batches(rows: Rows, example: Any) -> Rows:
     """Rows in batches of a size for where nothing is trained; `example` is a batch of one row, or its shapes."""
     return in_batches(rows, fitting(example, EVALUATION_BATCH, EVALUATION_BYTES))

@@ -1,5 +1,6 @@
 """Evaluation of a network, and what it costs."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from flax import struct
 
 from beamkd.base import Array, Batch, Forward, Rows
-from beamkd.training.batches import all_rows, evaluation_batches, over_batches
+from beamkd.training.batches import over_rows
 from beamkd.training.metrics import dba, power_loss_db, power_ratio, top_k
 
 SWEEPS = (3, 5)
@@ -114,8 +115,7 @@ def evaluate(
       take: take(data, rows) -> batch.
       axis_name: the axis of devices that share the work; the same bits as on one.
     """
-    batches = evaluation_batches(rows, jax.eval_shape(take, data, all_rows(1)))
-    return mean_scores(over_batches(lambda rows: score_batch(forward, params, take(data, rows)), batches, axis_name))
+    return mean_scores(over_rows(functools.partial(score_batch, forward, params), data, rows, take, axis_name))
 
 
 def flops(function: Callable, *args: Any) -> float:

@@ -31,21 +31,21 @@ class Trainer:
 
     Attributes:
       over_members: over_members(function of one member, axes) -> of all, as `map_members` on some devices.
-      axis_name: the axis of devices that share each member's batches, which `over_members` binds; None: none do.
       folder: for checkpoints, one a training; None: none are kept.
       origin: what the trainings come from besides their names and rows, for instance a configuration, as JSON knows
         it. A checkpoint of another origin is refused.
       resume: go on from a training's checkpoint, where there is one.
       progress: progress(name, state) is called before the first epoch and whenever a checkpoint was written, in every
         process.
+      axis_name: the axis of devices that share each member's batches, which `over_members` binds; None: none do.
     """
 
     over_members: Callable = map_members
-    axis_name: str | None = None
     folder: Path | None = None
     origin: Any = None
     resume: bool = False
     progress: Callable[[str, FitState], None] = lambda name, state: None
+    axis_name: str | None = None
 
     def train(
         self,

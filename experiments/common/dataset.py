@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from beamkd.base import Array, Model, Rows
+from beamkd.base import Array, Model, Rows, as_taken
 from beamkd.claims import METRICS
 from beamkd.data import Dataset, deal, forward_of, make_windows, on_host, origin
 from beamkd.models import count_weights, save_network
@@ -139,8 +139,7 @@ def cost(dataset: Dataset, module: nn.Module) -> dict[str, float]:
 
 def cost_of(model: Model, **options: Any) -> dict[str, float]:
     """Weights of a network, and the operations that one input takes."""
-    inputs = {name: jax.ShapeDtypeStruct((1, *shape), jnp.float32) for name, shape in model.inputs.items()}
-    inputs = inputs if len(inputs) > 1 else next(iter(inputs.values()))
+    inputs = as_taken({name: jax.ShapeDtypeStruct((1, *shape), jnp.float32) for name, shape in model.inputs.items()})
     params = jax.eval_shape(model.module.init, jax.random.key(0), inputs)
     operations = flops(lambda params, inputs: model.module.apply(params, inputs, **options), params, inputs)
     return {"parameters": count_weights(params), "flops_per_window": operations}

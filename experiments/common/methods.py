@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from beamkd.data import Dataset, forward_of, initial_model, sensor_batch
 from beamkd.distill import distill_on_sequences
 from beamkd.inversion import generate_sequences, initial_generator, train_generators
 from beamkd.models import CnnGruTeacher, Generator, GruTeacher, SceneGenerator, load_network, load_published
-from beamkd.training import FitConfig, supervised_task
+from beamkd.training import FitConfig, FitState, supervised_task
 from experiments.common.dataset import SENSORS, Trained
 from experiments.common.folder import NETWORKS
 from experiments.common.recipes import Recipe
@@ -65,9 +66,15 @@ def train_on_labels(run: Run, keys: Array, dataset: Dataset, model: Model, confi
     return trained(model, run.train(phase, task, own, model.params, data, split.train, split.val))
 
 
-def trained(model: Model, fit) -> Trained:
+def trained(model: Model, fit: FitState) -> Trained:
     """The network with the weights that training chose."""
     return Trained(dataclasses.replace(model, params=fit.best), fit)
+
+
+def generator_module(dataset: Dataset, recipe: Recipe) -> nn.Module:
+    """A recipe's generator of what the studies' networks see."""
+    (spec,) = dataset.spec(SENSORS).values()
+    return GENERATORS[recipe.generator](frames=spec.shape[0], rays=spec.shape[1])
 
 
 def generators_of(
@@ -80,10 +87,8 @@ def generators_of(
     phase: str = "generator",
 ) -> Model:
     """Each seed's generators by a recipe, [members, generators, ...]; those whose loss has no term are not trained."""
-    (spec,) = dataset.spec(SENSORS).values()
-    module = GENERATORS[recipe.generator](frames=spec.shape[0], rays=spec.shape[1])
     init_keys, fit_keys, _ = _generator_keys(keys, recipe)
-    generator = initial_generator(init_keys, module)
+    generator = initial_generator(init_keys, generator_module(dataset, recipe))
     if not any(dataclasses.astuple(recipe.generator_loss)):
         return generator
     as_batch, options = _as_batch(dataset), (recipe.generator_loss, recipe.generator_fit)
@@ -142,7 +147,7 @@ def _generator_keys(keys: Array, recipe: Recipe) -> Array:
     return jnp.moveaxis(split, 1, 0)
 
 
-def _as_batch(dataset: Dataset) -> Any:
+def _as_batch(dataset: Dataset) -> Callable[[Array], Batch]:
     (name,) = SENSORS
     return functools.partial(sensor_batch, future=dataset.future, name=name)
 

@@ -80,7 +80,11 @@ class Run:
         self.environment = environment() | {"devices": self.devices, "batch_devices": self.batch_devices}
         self.axis_name = BATCH if self.batch_devices > 1 else None
         self._trainer = Trainer(
-            self.over_members, self.axis_name, self.folder / CHECKPOINTS, [name, self.config], config.resume
+            self.over_members,
+            self.folder / CHECKPOINTS,
+            [name, self.config],
+            config.resume,
+            axis_name=self.axis_name,
         )
         self._counted = time.perf_counter()
         self._console = Console(highlight=False, soft_wrap=True)

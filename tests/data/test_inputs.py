@@ -38,6 +38,12 @@ def test_it_has_rows_and_slots_and_neither_labels_nor_powers(batch):
     assert chosen.sensors["other"].shape == (1, 4, 7)
 
 
+def test_a_single_sequence_and_unlike_numbers_of_rows_are_refused():
+    for bad in ({"lidar": SEEN["lidar"][0]}, {**SEEN, "other": SEEN["other"][:2]}):
+        with pytest.raises(AssertionError):
+            sensor_batch(bad, FUTURE)
+
+
 @pytest.mark.parametrize("frames", [1, 3, 4])
 def test_the_last_frames_are_seen(batch, frames):
     np.testing.assert_array_equal(sensor_input("other", frames=frames)(batch), SEEN["other"][:, 4 - frames :])
