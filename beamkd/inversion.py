@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax import struct
 
@@ -271,7 +272,7 @@ def train_generators(
     """
     members, count = keys.shape
     flat = jax.tree.map(lambda leaf: leaf.reshape(members * count, *leaf.shape[2:]), generator.params)
-    data = jax.tree.map(lambda leaf: jnp.repeat(leaf, count, axis=0), (teacher.params, summaries))
+    data = jax.tree.map(lambda leaf: np.repeat(leaf, count, axis=0), (teacher.params, summaries))
     task = inversion_task(forward_of(teacher), generator.module, as_batch, weights, config)
     params = trainer.train(name, task, keys.reshape(-1), flat, data, all_rows(config.batch_size), axes=0).params
     params = jax.tree.map(lambda leaf: leaf.reshape(members, count, *leaf.shape[1:]), params)

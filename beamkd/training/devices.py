@@ -97,16 +97,17 @@ def _on_a_device(function: Callable, axes: Sequence[Any]) -> Callable:
     if jax.default_backend() != "cpu":
         return lambda share, *args: jax.vmap(function, axes)(*args)
 
-    def run(share, *args):
-        def result(member):
-            return function(*_own(axes, args, member))
+    @functools.partial(jax.jit, inline=True)  # traced once for its shapes and the loop
+    def result(member, args):
+        return function(*_own(axes, args, member))
 
+    def run(share, *args):
         def put(member, results):
-            return jax.tree.map(lambda leaf, own: leaf.at[member].set(own), results, result(member))
+            return jax.tree.map(lambda leaf, own: leaf.at[member].set(own), results, result(member, args))
 
         count = _count_members(axes, args)
-        results = jax.tree.map(lambda shape: _blank(count, shape), jax.eval_shape(result, 0))
-        return jax.lax.fori_loop(0, share[0], put, results)
+        shapes = jax.eval_shape(result, 0, args)
+        return jax.lax.fori_loop(0, share[0], put, jax.tree.map(lambda shape: _blank(count, shape), shapes))
 
     return run
 

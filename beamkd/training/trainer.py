@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,12 @@ import numpy as np
 from beamkd.base import InputError, Rows, Stream
 from beamkd.training import checkpoints
 from beamkd.training.devices import map_members
-from beamkd.training.fit import Data, FitState, Params, Task, advance, start, stopped
+from beamkd.training.fit import Data, FitConfig, FitState, Params, Task, advance, start, stopped
 from beamkd.training.hosts import from_primary, to_host
 from beamkd.training.stream import epoch_of_stream, start_stream
 
 CHUNKS = 20
-"""A training comes up for air this often, to show progress and to write a checkpoint."""
+"""A training comes up for air this often, to show progress."""
 
 Step = Callable[[FitState], FitState]
 """Some epochs of all members."""
@@ -35,9 +36,9 @@ class Trainer:
       origin: what the trainings come from besides their names and rows, for instance a configuration, as JSON knows
         it. A checkpoint of another origin is refused.
       resume: go on from a training's checkpoint, where there is one.
-      progress: progress(name, state) is called before the first epoch and whenever a checkpoint was written, in every
-        process.
+      progress: progress(name, state) is called before the first epoch and now and then, in every process.
       axis_name: the axis of devices that share each member's batches, which `over_members` binds; None: none do.
+      interval: seconds after which a training's next checkpoint is due. There is one at its end in any case.
     """
 
     over_members: Callable = map_members
@@ -46,6 +47,7 @@ class Trainer:
     resume: bool = False
     progress: Callable[[str, FitState], None] = lambda name, state: None
     axis_name: str | None = None
+    interval: float = 1.0
 
     def train(
         self,
@@ -84,20 +86,28 @@ class Trainer:
         if self.folder and self.resume:
             state = from_primary(lambda: to_host(checkpoints.restore(self.folder, name, state, digest) or state))
         self.progress(name, state)
+        kept = time.monotonic()
         while not stopped(task.config, state).all():
             state = to_host(step(state))
             _check_finite(name, state)
             if self.folder:
-                from_primary(functools.partial(checkpoints.save, self.folder, name, state, digest))
+                kept = from_primary(functools.partial(self._keep, name, task.config, state, digest, kept))
             self.progress(name, state)
         return state
+
+    def _keep(self, name: str, config: FitConfig, state: FitState, digest: str, kept: float) -> float:
+        """Write a checkpoint if one is due since that of time `kept`, or at the end: the time of the last one."""
+        if time.monotonic() < kept + self.interval and not stopped(config, state).all():
+            return kept
+        checkpoints.save(self.folder, name, state, digest)
+        return time.monotonic()
 
     def _resident(
         self, task: Task, keys: Any, params: Params, data: Data, train: Rows, val: Rows | None, axes: Any
     ) -> tuple[FitState, Step]:
         """The first state of a training on data that live on the device, and a step of some epochs."""
         rows = 0 if train.index.ndim == 2 else None
-        begin = jax.vmap(functools.partial(start, task), (0, axes, rows))  # so little that it needs no program
+        begin = jax.jit(jax.vmap(functools.partial(start, task), (0, axes, rows)))
         step = self.over_members(
             functools.partial(advance, task, axis_name=self.axis_name), (0, 0, axes, rows, rows, None)
         )

@@ -162,8 +162,6 @@ def describe(config: Flags, dataset: Dataset) -> dict[str, Any]:
 
 def _drives(dataset: Dataset) -> dict[str, int]:
     """How many drives each part has, of the first seed."""
-    drive = np.asarray(dataset.windows.drive)
-    parts = {
-        name: jax.tree.map(lambda leaf: leaf[0], getattr(dataset.split, name)) for name in ("train", "val", "test")
-    }
+    drive, split = np.asarray(dataset.windows.drive), to_host(dataset.split)
+    parts = {name: jax.tree.map(lambda leaf: leaf[0], getattr(split, name)) for name in ("train", "val", "test")}
     return {name: len(np.unique(drive[rows.index[rows.mask]])) for name, rows in parts.items()}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from beamkd.base import InputError
-from beamkd.training import FitConfig, Task, Trainer, all_rows, fit
+from beamkd.training import FitConfig, Task, Trainer, all_rows, checkpoints, fit
 from beamkd.training.trainer import CHUNKS
 
 MEMBERS, EPOCHS = 3, 2 * CHUNKS
@@ -55,17 +55,22 @@ def test_members_are_trained_as_each_alone(problem):
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5), found, expected)
 
 
-def test_progress_is_told_at_first_and_with_each_checkpoint(problem, tmp_path):
+@pytest.mark.parametrize("interval, written", [(0, CHUNKS), (60, 1)])
+def test_a_checkpoint_is_written_when_it_is_due_and_at_the_end(problem, tmp_path, monkeypatch, interval, written):
+    saved, save = [], checkpoints.save
+    monkeypatch.setattr(checkpoints, "save", lambda *args: saved.append(int(args[2].epoch.max())) or save(*args))
     told, progress = listener()
-    Trainer(folder=tmp_path, progress=progress).train("mine", *problem)
-    assert told == [("mine", epoch) for epoch in range(0, EPOCHS + 1, EPOCHS // CHUNKS)]
+    Trainer(folder=tmp_path, progress=progress, interval=interval).train("mine", *problem)
+    epochs = list(range(0, EPOCHS + 1, EPOCHS // CHUNKS))
+    assert told == [("mine", epoch) for epoch in epochs]
+    assert saved == epochs[-written:]
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 def test_a_training_that_was_stopped_goes_on_to_the_same_bits(problem, tmp_path):
     expected = Trainer().train("mine", *problem)
     with pytest.raises(Stop):
-        Trainer(folder=tmp_path, origin={"a": 1}, progress=stop_at(EPOCHS // 2)).train("mine", *problem)
+        Trainer(folder=tmp_path, origin={"a": 1}, progress=stop_at(EPOCHS // 2), interval=0).train("mine", *problem)
     told, progress = listener()
     found = Trainer(folder=tmp_path, origin={"a": 1}, resume=True, progress=progress).train("mine", *problem)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
@@ -74,7 +79,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bits(problem, tmp_path)
 
 def test_one_that_does_not_resume_starts_anew(problem, tmp_path):
     with pytest.raises(Stop):
-        Trainer(folder=tmp_path, progress=stop_at(EPOCHS // 2)).train("mine", *problem)
+        Trainer(folder=tmp_path, progress=stop_at(EPOCHS // 2), interval=0).train("mine", *problem)
     told, progress = listener()
     Trainer(folder=tmp_path, progress=progress).train("mine", *problem)
     assert told[0] == ("mine", 0)
