@@ -9,6 +9,7 @@ import pytest
 from experiments.common.flags import main
 from experiments.datafree import DataFree, defaults
 from experiments.datafree import run as run_experiment
+from tests.xla import UNOPTIMIZED
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,13 +23,13 @@ TINY = [
 @pytest.fixture(scope="session")
 def environment(shared_folder):
     """Variables for experiments in processes of their own, which share one cache of compiled programs."""
-    kept = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     two = {"JAX_NUM_CPU_DEVICES": "2"}  # whatever the machine has
     return {
         "JAX_COMPILATION_CACHE_DIR": str(shared_folder / "xla"),
-        **kept,
+        **os.environ,
         **two,
         "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": UNOPTIMIZED,
         "COLUMNS": "200",
     }
 

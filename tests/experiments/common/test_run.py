@@ -1,6 +1,7 @@
 """A run's folder, commit and clock; what is trained here is one weight."""
 
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -166,6 +167,7 @@ def test_seconds_are_those_of_all_processes_of_a_run(config, resumed, clock, mon
             raise KeyboardInterrupt
 
     monkeypatch.setattr(module.checkpoints, "save", slow_save)
+    monkeypatch.setattr(module, "Trainer", functools.partial(module.Trainer, interval=0))
     first = Run("test", config)
     clock.now += 10
     with first.phase("data"):
