@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,11 +75,12 @@ def test_a_model_is_a_function_of_batches_with_its_sensors_and_frames(batch, mod
     assert all(len(leaf) == len(keys) for leaf in jax.tree.leaves(model.params))
     params = jax.tree.map(lambda leaf: leaf[1], model.params)
     seen = {name: SEEN[name][:, 4 - length :] for name in names}
-    expected = module.apply(params, seen if len(seen) > 1 else seen["lidar"], future=FUTURE, train=False)
-    found = forward_of(model)(params, batch)
+    apply = jax.jit(functools.partial(module.apply, future=FUTURE, train=False))
+    expected = apply(params, seen if len(seen) > 1 else seen["lidar"])
+    found = jax.jit(forward_of(model))(params, batch)
     assert found.logits.shape == (3, length + FUTURE, 6)
     np.testing.assert_allclose(found.logits, expected.logits, rtol=1e-5, atol=1e-6)
-    predicted = forward_of(model, predicted_only=True)(params, batch).logits
+    predicted = jax.jit(forward_of(model, predicted_only=True))(params, batch).logits
     np.testing.assert_allclose(predicted, expected.logits[:, -FUTURE - 1 :], rtol=1e-5, atol=1e-6)
 
 
