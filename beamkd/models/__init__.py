@@ -1,7 +1,8 @@
 """Flax modules: beam-tracking networks, generators; weights in and out."""
 
+from beamkd.models.baselines import RadarLeNet
 from beamkd.models.generator import Generator
-from beamkd.models.layers import Conv1d, Gru, Linear, count_weights, encode_frames
+from beamkd.models.layers import Conv1d, Conv2d, Gru, Linear, count_weights, encode_frames
 from beamkd.models.lidar import CnnGruTeacher, GruStudent, GruTeacher
 from beamkd.models.network import network
 from beamkd.models.published import load_published
@@ -11,11 +12,13 @@ from beamkd.models.scene import SceneGenerator
 __all__ = [
     "CnnGruTeacher",
     "Conv1d",
+    "Conv2d",
     "Generator",
     "Gru",
     "GruStudent",
     "GruTeacher",
     "Linear",
+    "RadarLeNet",
     "SceneGenerator",
     "count_weights",
     "encode_frames",

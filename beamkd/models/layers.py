@@ -104,6 +104,23 @@ class Conv1d(nn.Module):
         return Linear(self.features)(jnp.concatenate(taps, axis=-1))
 
 
+class Conv2d(nn.Module):
+    """Convolution of maps with zeros around them, [N, H, W, in] to [N, H, W, features], as the product of `Conv1d`."""
+
+    features: int
+    width: int = 3
+
+    @nn.compact
+    def __call__(self, inputs: Array) -> Array:
+        """Convolve `inputs` [N, H, W, in]."""
+        chex.assert_rank(inputs, 4)
+        _, height, width, _ = inputs.shape
+        before = (self.width - 1) // 2
+        padded = jnp.pad(inputs, ((0, 0), *[(before, self.width - 1 - before)] * 2, (0, 0)))
+        taps = [padded[:, i : i + height, j : j + width] for i in range(self.width) for j in range(self.width)]
+        return Linear(self.features)(jnp.concatenate(taps, axis=-1))
+
+
 class Gru(nn.Module):
     """Gated recurrent unit from a zero state, in the convention of cuDNN and PyTorch.
 

@@ -1,17 +1,17 @@
 """Weights that others have published, loaded into our modules."""
 
-import io
-import math
-import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax.numpy as jnp
-import numpy as np
+from flax import linen as nn
 
-from beamkd.base import InputError
+from beamkd.base import Array
+from beamkd.models.baselines import RadarLeNet
 from beamkd.models.lidar import GruTeacher
+from beamkd.models.npz import read_arrays
 
-_LAYOUT = {  # name: axes; R rays, E embedding, H state, M beams
+_GRU = {  # R rays, E embedding, H state, M beams
     "embed.weight": ("E", "R"),
     "embed.bias": ("E",),
     "gru.weight_ih_l0": ("3H", "E"),
@@ -22,132 +22,88 @@ _LAYOUT = {  # name: axes; R rays, E embedding, H state, M beams
     "fc.bias": ("M",),
 }
 
-LARGEST_NETWORK = 32 * 2**20
-"""Bytes of a file, and of all its arrays together. The published network has 0.2 MB."""
+_CHANNELS, _POOLED = (1, 8, 16, 8, 4, 2), (32, 8)
+_HIDDEN = (256, 128)
+_LENET = {
+    **{
+        f"conv{number}.{kind}": (out, into, 3, 3) if kind == "weight" else (out,)
+        for number, (into, out) in enumerate(zip(_CHANNELS[:-1], _CHANNELS[1:], strict=True), 1)
+        for kind in ("weight", "bias")
+    },
+    "fc1.weight": (_HIDDEN[0], _CHANNELS[-1] * _POOLED[0] * _POOLED[1]),
+    "fc1.bias": (_HIDDEN[0],),
+    "fc2.weight": (_HIDDEN[1], _HIDDEN[0]),
+    "fc2.bias": (_HIDDEN[1],),
+    "fc3.weight": ("M", _HIDDEN[1]),
+    "fc3.bias": ("M",),
+}
 
-MOST_ENTRIES = 256
-"""Entries of a file. The published network has 10: its 8 arrays, and 2 to check them by."""
 
-ENTRY = b"PK\x01\x02"
-"""What every entry of a zip's directory starts with."""
+def load_published(path: str | Path) -> tuple[nn.Module, dict]:
+    """Load a published beam tracker from an `.npz` of its checkpoint's arrays; which one, their names tell.
 
-LONGEST_HEADER = 16 * 2**10
-"""Bytes from the start of an array's entry that its shape and type must stand in. NumPy's own limit is 10,000."""
+    - The GRU on LiDAR scans of Jiang et al. (IEEE WCL 2022): arrays `embed`, `gru` and `fc`, gates in the order reset,
+      update, new. Its output k stands for beam k + 1.
+    - The network on range-angle maps of Demirhan and Alkhateeb (WCNC 2022): arrays `conv1` to `conv5`, `fc1` to `fc3`.
+      Its output k stands for beam k - 1.
 
-
-def load_published(path: str | Path) -> tuple[GruTeacher, dict]:
-    """Load the GRU beam tracker of Jiang et al. (IEEE WCL 2022) from an `.npz` of its checkpoint's arrays.
-
-    Its output k stands for beam k + 1, because its authors counted the labels from 1. This is undone here: the read-out
-    is moved by one beam, so that logit k stands for beam k like everywhere in beamkd. Beam 0 takes the output that its
-    authors' labels never reach.
+    Their authors counted the labels otherwise, and this is undone here: the read-out is moved by one beam, so that
+    logit k stands for beam k like everywhere in beamkd. The beam that is left over takes the output that the labels
+    never reach.
 
     Args:
-      path: file with the arrays `embed`, `gru` and `fc`, matrices as [out, in], gates in the order reset, update, new.
+      path: file with these arrays, matrices as [out, in].
 
     Returns:
-      The module and its variables, for `module.apply(variables, scans)`.
+      The module and its variables, for `module.apply(variables, inputs)`.
 
     Raises:
       InputError: the file is missing, not an .npz of plain arrays, or too large, or an array is missing, misshapen or
         not finite.
     """
-    path = Path(path)
-    sizes, arrays = _read(path)
+    layout, sizes, arrays = read_arrays(Path(path), (_GRU, _LENET))
     arrays = {name: jnp.asarray(value, jnp.float32) for name, value in arrays.items()}
-    read_out = {
-        "kernel": jnp.roll(arrays["fc.weight"].T, 1, axis=1),
-        "bias": jnp.roll(arrays["fc.bias"], 1),
-    }
+    module, params = _gru(sizes, arrays) if layout is _GRU else _lenet(sizes, arrays)
+    return module, {"params": params}
+
+
+def _gru(sizes: Mapping[str, int], arrays: Mapping[str, Array]) -> tuple[GruTeacher, dict]:
     gru = {
         "input_kernel": arrays["gru.weight_ih_l0"].T,
         "input_bias": arrays["gru.bias_ih_l0"],
         "state_kernel": arrays["gru.weight_hh_l0"].T,
         "state_bias": arrays["gru.bias_hh_l0"],
     }
-    params = {
-        "Linear_0": {"kernel": arrays["embed.weight"].T, "bias": arrays["embed.bias"]},
-        "_Tail_0": {"Gru_0": gru, "Linear_0": read_out},
-    }
     module = GruTeacher(embed=sizes["E"], hidden=sizes["H"], dropout=0.0, beams=sizes["M"])
-    return module, {"params": params}
+    read_out = _moved(_linear(arrays, "fc"), 1)
+    return module, {"Linear_0": _linear(arrays, "embed"), "_Tail_0": {"Gru_0": gru, "Linear_0": read_out}}
 
 
-def _read(path: Path) -> tuple[dict[str, int], dict[str, np.ndarray]]:
-    """Sizes by axis and arrays by name; no array's data is inflated before all shapes have been found right."""
-    try:
-        if not path.is_file():
-            raise InputError(f"{path}: expected an .npz file with a published network, found no file")
-        with _archive(path) as archive:
-            entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
-            entries = {name: entries[name] for name in _LAYOUT if name in entries}
-            sizes = _check_layout(path, {name: _header(archive, entry) for name, entry in entries.items()})
-            arrays = {name: _array(archive, entry) for name, entry in entries.items()}
-    except InputError:
-        raise
-    except Exception as error:  # zipfile, zlib and NumPy raise errors of many kinds
-        raise InputError(f"{path}: expected an .npz file of plain arrays, found {_one_line(error)}") from error
-    for name, array in arrays.items():
-        if not (np.abs(array) <= np.finfo(np.float32).max).all():
-            raise InputError(f"{path}: expected finite numbers in {name}, found NaN or infinity")
-    return sizes, arrays
+def _lenet(sizes: Mapping[str, int], arrays: Mapping[str, Array]) -> tuple[RadarLeNet, dict]:
+    convolutions = {
+        f"Conv2d_{number}": {"Linear_0": _convolution(arrays, f"conv{number + 1}")}
+        for number in range(len(_CHANNELS) - 1)
+    }
+    first = _linear(arrays, "fc1")  # of channels, rows, columns; ours stand as rows, columns, channels
+    kernel = first["kernel"].reshape(_CHANNELS[-1], *_POOLED, -1).transpose(1, 2, 0, 3).reshape(first["kernel"].shape)
+    layers = {
+        "Linear_0": {**first, "kernel": kernel},
+        "Linear_1": _linear(arrays, "fc2"),
+        "Linear_2": _moved(_linear(arrays, "fc3"), -1),
+    }
+    return RadarLeNet(beams=sizes["M"]), convolutions | layers
 
 
-def _archive(path: Path) -> zipfile.ZipFile:
-    """The file's zip, whose entries are few and claim to inflate to no more than a network has.
-
-    An entry that holds more than it claims costs nothing: zipfile inflates piece by piece, and stops at the claim.
-    """
-    if path.stat().st_size > LARGEST_NETWORK:
-        raise ValueError(f"more than {LARGEST_NETWORK:,} bytes")
-    content = path.read_bytes()
-    if content.count(ENTRY) > MOST_ENTRIES:  # counted first: zipfile takes some 600 bytes for each
-        raise ValueError(f"more than {MOST_ENTRIES} entries")
-    archive = zipfile.ZipFile(io.BytesIO(content))
-    claimed = sum(entry.file_size for entry in archive.infolist())
-    if claimed > LARGEST_NETWORK:
-        raise ValueError(f"{claimed:,} bytes in all entries, more than {LARGEST_NETWORK:,}")
-    if any(entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for entry in archive.infolist()):
-        raise ValueError("a compression that NumPy does not write")  # zipfile inflates the others without a bound
-    return archive
+def _linear(arrays: Mapping[str, Array], name: str) -> dict[str, Array]:
+    return {"kernel": arrays[f"{name}.weight"].T, "bias": arrays[f"{name}.bias"]}
 
 
-def _header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type of an array, which must not need more bytes than the entry claims to hold."""
-    with archive.open(entry) as file:
-        start = io.BytesIO(file.read(LONGEST_HEADER))
-    version = np.lib.format.read_magic(start)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(start)
-    if math.prod(shape) * dtype.itemsize > entry.file_size:
-        raise ValueError(f"{entry.filename!r:.80} of {entry.file_size:,} bytes for the shape {str(shape):.80}")
-    return shape, dtype
+def _convolution(arrays: Mapping[str, Array], name: str) -> dict[str, Array]:
+    """Kernel [out, in, H, W] as that of `Conv2d`, whose inputs are channels within columns within rows."""
+    weight = arrays[f"{name}.weight"]
+    return {"kernel": weight.transpose(2, 3, 1, 0).reshape(-1, len(weight)), "bias": arrays[f"{name}.bias"]}
 
 
-def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
-    with archive.open(entry) as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
-
-
-def _check_layout(path: Path, headers: dict[str, tuple[tuple[int, ...], np.dtype]]) -> dict[str, int]:
-    """Sizes by axis; raises where an array is missing or disagrees with those before it."""
-    sizes: dict[str, int] = {}
-    for name, axes in _LAYOUT.items():
-        if name not in headers:
-            raise InputError(f"{path}: expected arrays {', '.join(_LAYOUT)}, found none named {name}")
-        shape, dtype = headers[name]
-        if len(shape) == len(axes) and min(shape) > 0:
-            for axis, size in zip(axes, shape, strict=True):
-                if axis != "3H":
-                    sizes.setdefault(axis, size)
-                elif size % 3 == 0:
-                    sizes.setdefault("H", size // 3)
-        expected = tuple(3 * sizes["H"] if axis == "3H" and "H" in sizes else sizes.get(axis, axis) for axis in axes)
-        if shape != expected or not np.issubdtype(dtype, np.floating):
-            found = f"{str(shape):.80}, {str(dtype):.80}"
-            raise InputError(f"{path}: expected {name} of shape {expected}, float, found {found}")
-    return sizes
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _moved(read_out: dict[str, Array], beams: int) -> dict[str, Array]:
+    """A read-out whose output k becomes that of beam k + `beams`."""
+    return {name: jnp.roll(leaf, beams, axis=-1) for name, leaf in read_out.items()}

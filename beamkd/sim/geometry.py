@@ -54,6 +54,10 @@ class Point(NamedTuple):
     def __sub__(self, other: "Point") -> "Point":
         return Point(self.x - other.x, self.y - other.y)
 
+    def columns(self) -> "Point":
+        """Points [K] as [K, 1]."""
+        return Point(self.x[:, None], self.y[:, None])
+
     def times(self, factor: Array) -> "Point":
         """The vectors, longer by a factor."""
         return Point(self.x * factor, self.y * factor)

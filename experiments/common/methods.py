@@ -44,6 +44,8 @@ def load_teacher(dataset: Dataset, members: int, path: Path) -> Model:
     (name,), (spec,) = SENSORS, dataset.spec(SENSORS).values()
     if path.suffix == ".npz":
         module, params = load_published(path)
+        if not isinstance(module, GruTeacher):
+            raise InputError(f"{path}: expected a network of {name}, found a {type(module).__name__}")
         model = Model(module, params, {name: (dataset.observed, params["params"]["Linear_0"]["kernel"].shape[0])})
     else:
         path = path / NETWORKS / "teacher.safetensors" if path.is_dir() else path

@@ -2,6 +2,7 @@ import json
 import shutil
 import signal
 import time
+from itertools import pairwise
 
 import jax
 import numpy as np
@@ -137,6 +138,11 @@ def test_what_is_no_teacher_is_refused(refused, finished, tmp_path):
     generator = finished / "networks" / "generator.safetensors"
     assert "expected a network of lidar, found a SceneGenerator of noise" in refused(*flags, generator)
     assert "networks/teacher.safetensors: expected a file with a network" in refused(*flags, tmp_path)
+    shapes = {f"conv{i + 1}": (out, into, 3, 3) for i, (into, out) in enumerate(pairwise((1, 8, 16, 8, 4, 2)))}
+    shapes |= {"fc1": (256, 512), "fc2": (128, 256), "fc3": (64, 128)}
+    arrays = {f"{name}.weight": np.zeros(shape) for name, shape in shapes.items()}
+    np.savez(tmp_path / "radar.npz", **arrays, **{f"{name}.bias": np.zeros(shape[0]) for name, shape in shapes.items()})
+    assert "expected a network of lidar, found a RadarLeNet" in refused(*flags, tmp_path / "radar.npz")
 
 
 def test_streamed_on_one_device_killed_and_resumed_gives_the_figures_of_two_devices_that_hold_all(

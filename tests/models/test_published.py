@@ -1,6 +1,7 @@
 """Published weights: the real file, where it is at hand, a hand-made one, and all that can be wrong with a file."""
 
 import io
+import itertools
 import struct
 import tracemalloc
 import zipfile
@@ -10,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.signal import correlate2d
 
 from beamkd.base import InputError
-from beamkd.models import GruTeacher, count_weights, load_published
+from beamkd.models import GruTeacher, RadarLeNet, count_weights, load_published
 
 PUBLISHED = Path(__file__).parents[2] / ".." / "shared" / "data" / "teacher_gru_scenario8.npz"
 R, E, H, M = 5, 3, 2, 4
@@ -333,3 +335,58 @@ def test_gates_that_are_no_multiple_of_three_are_named(arrays, tmp_path, refused
     arrays["gru.weight_ih_l0"] = arrays["gru.weight_ih_l0"][:-1]
     np.savez(tmp_path / "net.npz", **arrays)
     assert "gru.weight_ih_l0" in refused(tmp_path / "net.npz")
+
+
+RADAR = PUBLISHED.with_name("radar_range_angle_scenario9.npz")
+
+
+@pytest.mark.skipif(not RADAR.is_file(), reason="published weights are not at hand")
+def test_the_published_radar_network_gives_its_authors_logits_moved_back_by_one_beam():
+    module, params = load_published(RADAR)
+    assert module == RadarLeNet() and count_weights(params) == 175_254
+    with np.load(RADAR) as archive:
+        maps, logits = archive["check_input"], archive["check_logits"]
+    found = jax.jit(module.apply)(params, maps).logits[:, 0]  # its axis of channels is our axis of frames
+    np.testing.assert_allclose(found, np.roll(logits, -1, axis=-1), atol=1e-4 * np.abs(logits).max())
+
+
+@pytest.fixture
+def lenet():
+    rng = np.random.default_rng(0)
+    shapes = {"fc1": (256, 512), "fc2": (128, 256), "fc3": (M, 128)}
+    shapes |= {
+        f"conv{i + 1}": (out, into, 3, 3) for i, (into, out) in enumerate(itertools.pairwise((1, 8, 16, 8, 4, 2)))
+    }
+    weights = {f"{name}.weight": rng.normal(size=shape) * np.prod(shape[1:]) ** -0.5 for name, shape in shapes.items()}
+    return weights | {f"{name}.bias": rng.normal(size=shape[0]) for name, shape in shapes.items()}
+
+
+def test_a_radar_network_is_that_of_its_formula(lenet, tmp_path):
+    np.savez(tmp_path / "net.npz", **lenet)
+    module, params = load_published(tmp_path / "net.npz")
+    seen = np.random.default_rng(1).normal(size=(2, 256, 64))
+    layer = seen[1:]
+    for number in range(1, 6):
+        weight, bias = lenet[f"conv{number}.weight"], lenet[f"conv{number}.bias"]
+        sums = [sum(correlate2d(a, w, "same") for a, w in zip(layer, out, strict=True)) for out in weight]
+        layer = np.stack(sums) + bias[:, None, None]
+        if number >= 3:
+            layer = layer.reshape(len(layer), layer.shape[1] // 2, 2, -1, 2).mean((2, 4))
+        layer = np.maximum(layer, 0)
+    layer = layer.reshape(-1)
+    for number in (1, 2, 3):
+        layer = lenet[f"fc{number}.weight"] @ layer + lenet[f"fc{number}.bias"]
+        layer = np.maximum(layer, 0) if number < 3 else layer
+    found = jax.jit(module.apply, static_argnames="future")(params, seen[None].astype(np.float32), future=2).logits
+    assert found.shape == (1, 4, M)
+    for slot in (1, 2, 3):  # the last frame, and the slots ahead
+        np.testing.assert_allclose(found[0, slot], np.roll(layer, -1), rtol=1e-4, atol=1e-5)
+    own = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 1, 256, 64)))
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, own)
+
+
+def test_an_array_that_a_radar_network_lacks_is_named(lenet, tmp_path, refused):
+    np.savez(tmp_path / "net.npz", **{name: array for name, array in lenet.items() if name != "conv4.bias"})
+    assert "none named conv4.bias" in refused(tmp_path / "net.npz")
+    np.savez(tmp_path / "net.npz", **{**lenet, "fc1.weight": lenet["fc1.weight"][:, 1:]})
+    assert "expected fc1.weight of shape (256, 512), float, found (256, 511)" in refused(tmp_path / "net.npz")

@@ -12,7 +12,16 @@ import safetensors.numpy
 from flax import linen as nn
 
 from beamkd.base import InputError, Model
-from beamkd.models import CnnGruTeacher, Generator, GruStudent, GruTeacher, SceneGenerator, load_network, save_network
+from beamkd.models import (
+    CnnGruTeacher,
+    Generator,
+    GruStudent,
+    GruTeacher,
+    RadarLeNet,
+    SceneGenerator,
+    load_network,
+    save_network,
+)
 from beamkd.models.saved import ENTRY, MODULES
 
 MODELS = {
@@ -20,6 +29,7 @@ MODELS = {
     "GruTeacher": (GruTeacher(embed=5, hidden=6, dropout=0.25), {"lidar": (2, 30)}),
     "GruStudent": (GruStudent(), {"lidar": (8, 216)}),
     "Generator": (Generator(noise=9, hidden=4, frames=3, rays=10), {"noise": (9,)}),
+    "RadarLeNet": (RadarLeNet(channels=(2, 3, 2, 2), hidden=(4, 3), beams=5), {"radar": (2, 16, 8)}),
     "SceneGenerator": (SceneGenerator(objects=2, rays=20, ahead=3), {"noise": (64,)}),
 }
 

@@ -1,0 +1,226 @@
+"""The radar of the base station: beat signals of moving scatterers, and the maps that networks take.
+
+A frequency-modulated continuous wave (FMCW): the beat of a chirp with its echo is a tone whose frequency tells the
+range, whose phase turns from chirp to chirp by the speed, and from antenna to antenna by the bearing (Richards,
+Fundamentals of Radar Signal Processing, 2nd ed., ch. 2 and 8). The radar stands at the origin and looks along x.
+"""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from beamkd.base import Array, InputError
+from beamkd.sim.geometry import ORIGIN, Boxes, Point, corners, point, through_boxes
+from beamkd.sim.paths import LIGHT
+
+
+@dataclasses.dataclass(frozen=True)
+class Chirps:
+    """What an FMCW radar sends and how it listens; the defaults are those of the DeepSense testbed.
+
+    Attributes:
+      start: Hz, frequency at the start of a chirp.
+      slope: Hz/s, of the frequency within a chirp.
+      rate: samples of the beat signal a second.
+      samples: S, of each chirp.
+      chirps: C, of a frame.
+      interval: s from one chirp to the next.
+      antennas: A, that receive, half a wavelength apart.
+    """
+
+    start: float = 77e9
+    slope: float = 15e12
+    rate: float = 5e6
+    samples: int = 256
+    chirps: int = 128
+    interval: float = 65e-6
+    antennas: int = 4
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not 0 < value < float("inf"):
+                raise InputError(f"{field.name}: expected a finite number above 0, found {value}")
+
+    @property
+    def wavelength(self) -> float:
+        """m, at the start of a chirp."""
+        return LIGHT / self.start
+
+    @property
+    def range_cell(self) -> float:
+        """m, resolution in range: c / (2 · bandwidth that is sampled)."""
+        return LIGHT * self.rate / (2 * self.slope * self.samples)
+
+    @property
+    def speed_cell(self) -> float:
+        """m/s, resolution in radial speed: wavelength / (2 · duration of a frame)."""
+        return self.wavelength / (2 * self.chirps * self.interval)
+
+
+TESTBED = Chirps()
+"""The radar of the DeepSense testbeds: cells of 0.195 m and 0.234 m/s."""
+
+ANGLES = 64
+"""Bins of angle: sin(azimuth) = 2 · bin / 64, bins above 32 less 64."""
+
+POINTS = 7
+"""Points on a side of a vehicle."""
+
+STIR = 1.25
+"""m/s, spread of the points' own speeds: wheels turn, sheets shake. Fitted as `beamkd.sim.track` says."""
+
+NEAREST = 1e-3
+"""m, of a point from the radar, so that nothing is divided by 0."""
+
+SURFACE = 1e-3
+"""Share of its way to a point on which the signal must not meet a side, to tell that side from the point's own."""
+
+
+@struct.dataclass
+class Scatterers:
+    """Points that send the radar's signal back.
+
+    Attributes:
+      position: [P, 2] float32, m.
+      velocity: [P, 2] float32, m/s.
+      amplitude: [P] complex64, of the beat signal; 0 where there is no point.
+    """
+
+    position: Array
+    velocity: Array
+    amplitude: Array
+
+
+def beat_signal(scatterers: Scatterers, chirps: Chirps = TESTBED) -> Array:
+    """Beat signal of moving points, without noise.
+
+    A point at range r and azimuth φ (to the left), which goes away at v, gives
+    a · exp(2πi (2r/c · (start + slope · t) + 2v/wavelength · interval · k + sin φ / 2 · n))
+    at time t of chirp k at antenna n. It stays in its range cell while the frame lasts.
+
+    Args:
+      scatterers: P points.
+      chirps: of the radar.
+
+    Returns:
+      [A, S, C] complex64: antennas, samples, chirps.
+    """
+    tones, turns, phases = _responses(scatterers, chirps)
+    return jnp.einsum("pa,ps,pc->asc", phases, tones, turns)
+
+
+def _responses(scatterers: Scatterers, chirps: Chirps) -> tuple[Array, Array, Array]:
+    """Of each point: its tone within a chirp [P, S], its turns over chirps [P, C] and over antennas [P, A]."""
+    chex.assert_shape([scatterers.position, scatterers.velocity], (len(scatterers.amplitude), 2))
+    x, y = scatterers.position[:, 0], scatterers.position[:, 1]
+    distance = jnp.maximum(jnp.hypot(x, y), NEAREST)
+    away = (scatterers.velocity * scatterers.position).sum(-1) / distance
+    tone = 2 * chirps.slope / LIGHT / chirps.rate * distance  # cycles a sample
+    turn = 2 * chirps.interval / chirps.wavelength * away  # cycles a chirp
+    # Whole waves do not matter; without them float32 keeps more of the rest.
+    waves = 2 * distance / chirps.wavelength
+    waves = waves - jnp.floor(waves)
+    start = scatterers.amplitude * _turn(waves)
+    return (
+        start[:, None] * _turn(tone[:, None] * jnp.arange(chirps.samples)),
+        _turn(turn[:, None] * jnp.arange(chirps.chirps)),
+        _turn(y[:, None] / distance[:, None] / 2 * jnp.arange(chirps.antennas)),
+    )
+
+
+def _turn(cycles: Array) -> Array:
+    return jnp.exp(2j * jnp.pi * cycles).astype(jnp.complex64)
+
+
+def reflect(key: Array, boxes: Boxes, velocity: Array, points: int = POINTS, stir: float = STIR) -> Scatterers:
+    """Points on the sides of vehicles that send the radar's signal back.
+
+    A point that another vehicle or its own hides is not seen. The others of a vehicle are alike: their amplitude is one
+    over the square of the vehicle's range. They move by themselves, too, or the way they interfere would last.
+
+    Args:
+      key: PRNG key of the points' own speeds.
+      boxes: K vehicles, m.
+      velocity: [K, 2] m/s, of each.
+      points: on each of the four sides.
+      stir: m/s, spread of the points' own speeds along the line of sight.
+
+    Returns:
+      K · 4 · `points` scatterers.
+    """
+    ends = corners(boxes)
+    share = (jnp.arange(points) + 0.5) / points
+    sides = [
+        start.columns() + (end - start).columns().times(share)
+        for start, end in zip(ends, [*ends[1:], ends[0]], strict=True)
+    ]
+    place = Point(*(jnp.stack(parts, 1).reshape(-1) for parts in zip(*sides, strict=True)))  # [K · 4 · points]
+    enter, leave = through_boxes(ORIGIN, place, boxes)
+    hidden = ((enter < 1 - SURFACE) & (enter <= leave) & (leave > 0)).any(0)
+    distance = jnp.maximum(jnp.hypot(*place), NEAREST)
+    position, each = jnp.stack(place, -1), 4 * points
+    reach = jnp.maximum(jnp.hypot(*point(boxes.centre)), NEAREST)
+    own = stir * jax.random.normal(key, distance.shape) / distance
+    return Scatterers(
+        position,
+        jnp.repeat(velocity, each, axis=0) + own[:, None] * position,
+        jnp.where(hidden, 0, jnp.repeat(1 / reach**2, each)).astype(jnp.complex64),
+    )
+
+
+def range_angle_map(beat: Array) -> Array:
+    """Range and angle: Fourier transforms over samples and antennas, less the chirps' mean, summed over chirps.
+
+    What stands still is the same in all chirps and goes with their mean (Demirhan and Alkhateeb, WCNC 2022).
+
+    Args:
+      beat: [..., A, S, C] complex64.
+
+    Returns:
+      [..., S, 64] float32: range bins of a cell each, angle bins from broadside to the left, then from the right.
+    """
+    return jnp.abs(_angles(_moving(beat))).sum(-1)
+
+
+def range_doppler_map(beat: Array) -> Array:
+    """Range and radial speed: as `range_angle_map`, with the transform over chirps, summed over antennas.
+
+    Args:
+      beat: [..., A, S, C] complex64.
+
+    Returns:
+      [..., S, C] float32: range bins, bins of a speed cell each, from 0 away from the radar, then towards it.
+    """
+    return jnp.abs(jnp.fft.fft(_moving(beat), axis=-1)).sum(-3)
+
+
+def doppler_angle_map(beat: Array) -> Array:
+    """Radial speed and angle: Fourier transforms over all three axes, mean over range.
+
+    Args:
+      beat: [..., A, S, C] complex64.
+
+    Returns:
+      [..., C, 64] float32: bins as of the other two maps.
+    """
+    doppler = jnp.fft.fft(_moving(beat), axis=-1)
+    return jnp.abs(_angles(doppler)).mean(-3).swapaxes(-1, -2)
+
+
+def _moving(beat: Array) -> Array:
+    """Range profiles [..., A, S, C] of what moves."""
+    chex.assert_type(beat, jnp.complex64)
+    profiles = jnp.fft.fft(beat, axis=-2)
+    return profiles - profiles.mean(-1, keepdims=True)
+
+
+def _angles(profiles: Array) -> Array:
+    """Profiles [..., A, S, C] by angle, [..., S, 64, C]."""
+    antennas = profiles.shape[-3]
+    bins = jnp.arange(ANGLES)[:, None] * jnp.arange(antennas) % ANGLES
+    transform = _turn(-bins / ANGLES)  # a transform of few antennas, filled up with zeros, is a small product
+    return jnp.einsum("ba,...asc->...sbc", transform, profiles)

@@ -1,0 +1,54 @@
+"""Sensors along a measured track."""
+
+import jax
+import numpy as np
+import pytest
+
+from beamkd.base import SLOT_SECONDS, InputError
+from beamkd.sim import sense_track
+from beamkd.sim.radar import TESTBED
+from beamkd.sim.track import RADAR_BODY, RADAR_OFFSET, TRACKED, _velocity, cast_track
+
+PLACES = np.array([[9.7, 6.0], [9.7, 5.6], [9.8, 5.2], [9.9, -3.0], [10.0, -3.4]], np.float32)
+DRIVES = np.array([1, 1, 1, 2, 2], np.int32)
+
+
+@pytest.fixture(scope="module")
+def sensed():
+    return sense_track(jax.random.key(0), PLACES, DRIVES, ("lidar", "radar"))
+
+
+def test_a_sensor_more_changes_nothing_of_the_others(sensed):
+    assert {name: seen.shape for name, seen in sensed.items()} == {"lidar": (5, 216), "radar": (5, 256, 64)}
+    alone = sense_track(jax.random.key(0), PLACES, DRIVES)
+    np.testing.assert_array_equal(alone["lidar"], sensed["lidar"])
+
+
+def test_scans_are_those_of_the_ray_caster_with_noise(sensed):
+    exact, found = np.asarray(cast_track(PLACES)), np.asarray(sensed["lidar"])
+    both = (exact > 0) & (found > 0)
+    assert both.sum() > 0.8 * (exact > 0).sum()
+    assert 0.005 < np.abs(exact - found)[both].mean() < 0.06
+
+
+def test_a_map_shows_the_near_side_of_the_car(sensed):
+    for place, seen in zip(PLACES, np.asarray(sensed["radar"]), strict=True):
+        x, y = place + RADAR_OFFSET
+        cell, angle = np.unravel_index(seen.argmax(), seen.shape)
+        assert abs(cell * TESTBED.range_cell - np.hypot(x, y)) < max(RADAR_BODY)
+        sine = (angle - 64 * (angle > 32)) / 32
+        assert abs(sine - y / np.hypot(x, y)) < 0.2
+
+
+def test_a_velocity_is_taken_within_its_drive():
+    found = np.asarray(_velocity(PLACES, DRIVES)) * SLOT_SECONDS
+    np.testing.assert_allclose(found[:3], np.gradient(PLACES[:3], axis=0), atol=1e-5)
+    np.testing.assert_allclose(found[3:], np.gradient(PLACES[3:], axis=0), atol=1e-5)
+    np.testing.assert_array_equal(_velocity(PLACES[:1], DRIVES[:1]), [[0, 0]])
+
+
+@pytest.mark.parametrize("sensors", ["radar", ("sonar",)])
+def test_what_cannot_be_simulated_is_refused(sensors):
+    with pytest.raises(InputError, match=r"sensors: expected names out of \['lidar', 'radar'\], found "):
+        sense_track(jax.random.key(0), PLACES, DRIVES, sensors)
+    assert set(TRACKED) == {"lidar", "radar"}
