@@ -29,7 +29,7 @@ MODELS = {
     "GruTeacher": (GruTeacher(embed=5, hidden=6, dropout=0.25), {"lidar": (2, 30)}),
     "GruStudent": (GruStudent(), {"lidar": (8, 216)}),
     "Generator": (Generator(noise=9, hidden=4, frames=3, rays=10), {"noise": (9,)}),
-    "RadarLeNet": (RadarLeNet(channels=(2, 3, 2, 2), hidden=(4, 3), beams=5), {"radar": (2, 16, 8)}),
+    "RadarLeNet": (RadarLeNet(channels=(2, 3, 2, 2, 2), hidden=(4, 3), beams=5), {"radar": (2, 16, 8)}),
     "SceneGenerator": (SceneGenerator(objects=2, rays=20, ahead=3), {"noise": (64,)}),
 }
 
