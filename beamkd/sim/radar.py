@@ -110,7 +110,7 @@ def beat_signal(scatterers: Scatterers, chirps: Chirps = TESTBED) -> Array:
       [A, S, C] complex64: antennas, samples, chirps.
     """
     tones, turns, phases = _responses(scatterers, chirps)
-    return jnp.einsum("pa,ps,pc->asc", phases, tones, turns)
+    return jnp.einsum("pa,ps,pc->asc", phases, tones, turns, precision="highest")
 
 
 def _responses(scatterers: Scatterers, chirps: Chirps) -> tuple[Array, Array, Array]:
@@ -223,4 +223,4 @@ def _angles(profiles: Array) -> Array:
     antennas = profiles.shape[-3]
     bins = jnp.arange(ANGLES)[:, None] * jnp.arange(antennas) % ANGLES
     transform = _turn(-bins / ANGLES)  # a transform of few antennas, filled up with zeros, is a small product
-    return jnp.einsum("ba,...asc->...sbc", transform, profiles)
+    return jnp.einsum("ba,...asc->...sbc", transform, profiles, precision="highest")

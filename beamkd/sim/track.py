@@ -59,7 +59,8 @@ def sense_track(key: Array, position: Array, drive: Array, sensors: Sequence[str
     unknown = sorted(set(sensors) - set(TRACKED))
     if isinstance(sensors, str) or unknown:
         raise InputError(f"sensors: expected names out of {sorted(TRACKED)}, found {sensors!r}")
-    position, velocity = jnp.asarray(position, jnp.float32), _velocity(position, drive)
+    position = jnp.asarray(position, jnp.float32)
+    velocity = _velocity(position, drive)
     return {name: TRACKED[name](named_keys(key, name), position, velocity) for name in sensors}
 
 
@@ -68,7 +69,6 @@ def _velocity(position: Array, drive: Array) -> Array:
     """Velocity [F, 2] m/s by the frames before and after in the same drive; 0 of a single one."""
     before, after = (jnp.roll(drive, shift) == drive for shift in (1, -1))
     before, after = before.at[0].set(False), after.at[-1].set(False)
-    position = jnp.asarray(position, jnp.float32)
     start = jnp.where(before[:, None], jnp.roll(position, 1, 0), position)
     end = jnp.where(after[:, None], jnp.roll(position, -1, 0), position)
     slots = jnp.maximum(before.astype(int) + after, 1)[:, None]
@@ -91,7 +91,8 @@ def _range_angle(key: Array, position: Array, velocity: Array) -> Array:
 
     cos, sin = jnp.cos(RADAR_BORESIGHT), jnp.sin(RADAR_BORESIGHT)
     turn = jnp.array([[cos, -sin], [sin, cos]])  # rows times this are seen from the radar
-    frames = jax.random.split(key, len(position)), position @ turn, velocity @ turn
+    turned = (jnp.matmul(vectors, turn, precision="highest") for vectors in (position, velocity))
+    frames = jax.random.split(key, len(position)), *turned
     return jax.lax.map(one, frames, batch_size=AT_ONCE)
 
 
