@@ -1,16 +1,19 @@
 """Flax modules: beam-tracking networks, generators; weights in and out."""
 
 from beamkd.models.baselines import RadarLeNet
+from beamkd.models.camera import CollaborativeStudent, LongTermStudent
 from beamkd.models.generator import Generator
-from beamkd.models.layers import Conv1d, Conv2d, Gru, Linear, count_weights, encode_frames
+from beamkd.models.layers import Conv1d, Gru, Linear, count_weights, encode_frames
 from beamkd.models.lidar import CnnGruTeacher, GruStudent, GruTeacher
+from beamkd.models.maps import Conv2d
 from beamkd.models.network import network
-from beamkd.models.published import load_published
+from beamkd.models.published import load_published, published_model
 from beamkd.models.saved import load_network, save_network
 from beamkd.models.scene import SceneGenerator
 
 __all__ = [
     "CnnGruTeacher",
+    "CollaborativeStudent",
     "Conv1d",
     "Conv2d",
     "Generator",
@@ -18,6 +21,7 @@ __all__ = [
     "GruStudent",
     "GruTeacher",
     "Linear",
+    "LongTermStudent",
     "RadarLeNet",
     "SceneGenerator",
     "count_weights",
@@ -25,5 +29,6 @@ __all__ = [
     "load_network",
     "load_published",
     "network",
+    "published_model",
     "save_network",
 ]

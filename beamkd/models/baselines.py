@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from beamkd.base import BEAMS, Array, Output
-from beamkd.models.layers import Conv2d, Linear
+from beamkd.models.layers import Linear
+from beamkd.models.maps import Conv2d
 
 
 class RadarLeNet(nn.Module):

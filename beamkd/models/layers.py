@@ -44,15 +44,18 @@ def affine(inputs: Array, kernel: Array, bias: Array) -> Array:
 
 
 class Linear(nn.Module):
-    """Affine map of the last axis, [..., in] to [..., features]."""
+    """Affine map of the last axis, [..., in] to [..., features]; without `use_bias` a linear one."""
 
     features: int
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
         """Map `inputs` [..., in] to [..., features]."""
         init = uniform_fan_in(inputs.shape[-1])
         kernel = self.param("kernel", init, (inputs.shape[-1], self.features))
+        if not self.use_bias:
+            return (inputs.reshape(-1, inputs.shape[-1]) @ kernel).reshape(*inputs.shape[:-1], -1)
         bias = self.param("bias", init, (self.features,))
         return affine(inputs, kernel, bias)
 
@@ -104,23 +107,6 @@ class Conv1d(nn.Module):
         return Linear(self.features)(jnp.concatenate(taps, axis=-1))
 
 
-class Conv2d(nn.Module):
-    """Convolution of maps with zeros around them, [N, H, W, in] to [N, H, W, features], as the product of `Conv1d`."""
-
-    features: int
-    width: int = 3
-
-    @nn.compact
-    def __call__(self, inputs: Array) -> Array:
-        """Convolve `inputs` [N, H, W, in]."""
-        chex.assert_rank(inputs, 4)
-        _, height, width, _ = inputs.shape
-        before = (self.width - 1) // 2
-        padded = jnp.pad(inputs, ((0, 0), *[(before, self.width - 1 - before)] * 2, (0, 0)))
-        taps = [padded[:, i : i + height, j : j + width] for i in range(self.width) for j in range(self.width)]
-        return Linear(self.features)(jnp.concatenate(taps, axis=-1))
-
-
 class Gru(nn.Module):
     """Gated recurrent unit from a zero state, in the convention of cuDNN and PyTorch.
 
@@ -161,8 +147,26 @@ class Gru(nn.Module):
         return states.swapaxes(0, 1)
 
 
+class Attention(nn.Module):
+    """Scaled dot-product attention with several heads (Vaswani et al., 2017)."""
+
+    heads: int
+
+    @nn.compact
+    def __call__(self, queries: Array, inputs: Array) -> Array:
+        """Of `queries` [B, Q, D], each over all `inputs` [B, S, D]: [B, Q, D]."""
+        batch, _, width = inputs.shape
+
+        def split(rows):
+            return rows.reshape(batch, -1, self.heads, width // self.heads)
+
+        query, key, value = (split(Linear(width)(rows)) for rows in (queries, inputs, inputs))
+        found = jax.nn.dot_product_attention(query, key, value)
+        return Linear(width)(found.reshape(batch, -1, width))
+
+
 def in_pieces(encoder: nn.Module, frames: Array) -> Array:
-    """Codes [N, E] of frames [N, R]; on a CPU piece by piece if they are many.
+    """Codes [N, E] of frames [N, ...]; on a CPU piece by piece if they are many.
 
     What convolutions hand to each other is an order of magnitude larger than the frames. That of a large batch goes
     through the memory, which then sets the pace; that of a piece stays in the caches. To compute it a second time for
@@ -175,7 +179,8 @@ def in_pieces(encoder: nn.Module, frames: Array) -> Array:
     def encode(encoder, carry, piece):
         return carry, encoder(piece)
 
-    strided = jnp.pad(frames, ((0, -count % pieces), (0, 0))).reshape(-1, pieces, frames.shape[-1])
+    padded = jnp.pad(frames, ((0, -count % pieces), *[(0, 0)] * (frames.ndim - 1)))
+    strided = padded.reshape(-1, pieces, *frames.shape[1:])
     scan = nn.scan(
         nn.remat(encode, prevent_cse=False),
         variable_broadcast="params",

@@ -15,10 +15,10 @@ Layout = Mapping[str, tuple[int | str, ...]]
 three times 'H'."""
 
 LARGEST_NETWORK = 32 * 2**20
-"""Bytes of a file, and of all its arrays together. Published networks have 0.2 and 0.8 MB."""
+"""Bytes of a file, and of all its arrays together. Published networks have 0.2 to 0.8 MB."""
 
 MOST_ENTRIES = 256
-"""Entries of a file. Published networks have 10 and 18: 8 and 16 arrays, and 2 to check them by."""
+"""Entries of a file. Published networks have 10 to 61, two of which are to check them by."""
 
 ENTRY = b"PK\x01\x02"
 """What every entry of a zip's directory starts with."""

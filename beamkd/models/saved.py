@@ -17,13 +17,13 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from beamkd.base import InputError, Model, as_taken
 from beamkd.models.baselines import RadarLeNet
+from beamkd.models.camera import CollaborativeStudent, LongTermStudent
 from beamkd.models.generator import Generator
 from beamkd.models.lidar import CnnGruTeacher, GruStudent, GruTeacher
 from beamkd.models.scene import SceneGenerator
 
-MODULES = {
-    module.__name__: module for module in (CnnGruTeacher, Generator, GruStudent, GruTeacher, RadarLeNet, SceneGenerator)
-}
+_SENSING = (CnnGruTeacher, CollaborativeStudent, GruStudent, GruTeacher, LongTermStudent, RadarLeNet)
+MODULES = {module.__name__: module for module in (*_SENSING, Generator, SceneGenerator)}
 """What can be saved, by the name in a file."""
 
 ENTRY = "beamkd"

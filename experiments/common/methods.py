@@ -14,7 +14,7 @@ from beamkd.base import Array, Batch, InputError, Metadata, Model, named_keys
 from beamkd.data import Dataset, forward_of, initial_model, sensor_batch
 from beamkd.distill import distill_on_sequences
 from beamkd.inversion import generate_sequences, initial_generator, train_generators
-from beamkd.models import CnnGruTeacher, Generator, GruTeacher, SceneGenerator, load_network, load_published
+from beamkd.models import CnnGruTeacher, Generator, GruTeacher, SceneGenerator, load_network, published_model
 from beamkd.training import FitConfig, FitState, supervised_task
 from experiments.common.dataset import SENSORS, Trained
 from experiments.common.folder import NETWORKS
@@ -43,10 +43,7 @@ def load_teacher(dataset: Dataset, members: int, path: Path) -> Model:
     """
     (name,), (spec,) = SENSORS, dataset.spec(SENSORS).values()
     if path.suffix == ".npz":
-        module, params = load_published(path)
-        if not isinstance(module, GruTeacher):
-            raise InputError(f"{path}: expected a network of {name}, found a {type(module).__name__}")
-        model = Model(module, params, {name: (dataset.observed, params["params"]["Linear_0"]["kernel"].shape[0])})
+        model = published_model(path, dataset.observed)
     else:
         path = path / NETWORKS / "teacher.safetensors" if path.is_dir() else path
         model = load_network(path)

@@ -14,7 +14,15 @@ import pytest
 from scipy.signal import correlate2d
 
 from beamkd.base import InputError
-from beamkd.models import GruTeacher, RadarLeNet, count_weights, load_published
+from beamkd.models import (
+    CollaborativeStudent,
+    GruTeacher,
+    LongTermStudent,
+    RadarLeNet,
+    count_weights,
+    load_published,
+    published_model,
+)
 
 PUBLISHED = Path(__file__).parents[2] / ".." / "shared" / "data" / "teacher_gru_scenario8.npz"
 R, E, H, M = 5, 3, 2, 4
@@ -390,3 +398,27 @@ def test_an_array_that_a_radar_network_lacks_is_named(lenet, tmp_path, refused):
     assert "none named conv4.bias" in refused(tmp_path / "net.npz")
     np.savez(tmp_path / "net.npz", **{**lenet, "fc1.weight": lenet["fc1.weight"][:, 1:]})
     assert "expected fc1.weight of shape (256, 512), float, found (256, 511)" in refused(tmp_path / "net.npz")
+
+
+CAMERA = sorted(PUBLISHED.parent.glob("camera_*.npz"))
+
+
+@pytest.mark.parametrize("path", CAMERA, ids=lambda path: path.stem)
+def test_published_camera_networks_give_their_authors_logits(path):
+    model = published_model(path, frames=7)
+    assert model.inputs == {"masks": (7, 224, 224)}
+    long_term = "longterm" in path.name
+    assert model.module == (LongTermStudent(groups=0) if long_term else CollaborativeStudent(groups=0))
+    assert count_weights(model.params) == (107_193 if long_term else 172_992)
+    with np.load(path) as archive:
+        masks, logits = np.unpackbits(archive["check_masks"], axis=-1), archive["check_logits"]
+    future = 6 if long_term else 3
+    assert not masks[:, -future:].any()
+    seen = masks[:, :-future].astype(np.float32)
+    found = jax.jit(model.module.apply, static_argnames="future")(model.params, seen, future=future).logits
+    np.testing.assert_allclose(found, logits, atol=1e-3)
+
+
+@pytest.mark.skipif(not PUBLISHED.is_file(), reason="published weights are not at hand")
+def test_camera_networks_are_at_hand_where_the_others_are():
+    assert len(CAMERA) == 9

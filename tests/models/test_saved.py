@@ -14,9 +14,11 @@ from flax import linen as nn
 from beamkd.base import InputError, Model
 from beamkd.models import (
     CnnGruTeacher,
+    CollaborativeStudent,
     Generator,
     GruStudent,
     GruTeacher,
+    LongTermStudent,
     RadarLeNet,
     SceneGenerator,
     load_network,
@@ -29,6 +31,8 @@ MODELS = {
     "GruTeacher": (GruTeacher(embed=5, hidden=6, dropout=0.25), {"lidar": (2, 30)}),
     "GruStudent": (GruStudent(), {"lidar": (8, 216)}),
     "Generator": (Generator(noise=9, hidden=4, frames=3, rays=10), {"noise": (9,)}),
+    "LongTermStudent": (LongTermStudent(channels=(2, 4, 6, 8), hidden=6, heads=3), {"masks": (7, 16, 16)}),
+    "CollaborativeStudent": (CollaborativeStudent(channels=(2, 3, 4), groups=0), {"masks": (2, 20, 16)}),
     "RadarLeNet": (RadarLeNet(channels=(2, 3, 2, 2, 2), hidden=(4, 3), beams=5), {"radar": (2, 16, 8)}),
     "SceneGenerator": (SceneGenerator(objects=2, rays=20, ahead=3), {"noise": (64,)}),
 }
