@@ -117,7 +117,7 @@ def draw(drive: SimulatedDrive, street: Street, path: pathlib.Path) -> None:
     figure = Figure(figsize=(16, 5.6), layout="constrained")  # needs no display
     above, lidar, beams = figure.subplots(1, 3, width_ratios=[1.15, 1, 1])
     _draw_street(above, drive, street, frames, middle)
-    _draw_lidar(lidar, np.asarray(drive.lidar[:frames]), street, middle)
+    _draw_lidar(lidar, np.asarray(drive.sensors["lidar"][:frames]), street, middle)
     _draw_beams(beams, np.asarray(drive.power[:frames]), street, middle)
     figure.suptitle("One simulated drive past a 60 GHz base station with a LiDAR", fontsize=13)
     figure.savefig(path, dpi=110)

@@ -1,8 +1,10 @@
-"""The world: street and traffic, arrays and codebooks, paths, channel and beam powers, LiDAR and radar."""
+"""The world: street and traffic, arrays and codebooks, paths, channel and beam powers; LiDAR, radar, camera, GPS."""
 
 from beamkd.sim.arrays import dft_codebook, planar_steering_vector, steered_codebook, steering_vector
+from beamkd.sim.camera import Camera, camera_frame, motion_masks
 from beamkd.sim.channel import beam_powers, channel
 from beamkd.sim.geometry import Boxes, Walls
+from beamkd.sim.gps import Receiver, gps_fixes
 from beamkd.sim.lidar import RAYS, cast_rays, lidar_scan
 from beamkd.sim.materials import MATERIALS, fresnel, permittivity
 from beamkd.sim.paths import Paths, trace_paths
@@ -24,8 +26,10 @@ __all__ = [
     "RAYS",
     "Boxes",
     "Building",
+    "Camera",
     "Chirps",
     "Paths",
+    "Receiver",
     "Scatterers",
     "SimulatedDrive",
     "Street",
@@ -33,14 +37,17 @@ __all__ = [
     "Walls",
     "beam_powers",
     "beat_signal",
+    "camera_frame",
     "cast_rays",
     "channel",
     "dft_codebook",
     "doppler_angle_map",
     "drive_traffic",
     "fresnel",
+    "gps_fixes",
     "hardware_codebook",
     "lidar_scan",
+    "motion_masks",
     "permittivity",
     "planar_steering_vector",
     "range_angle_map",

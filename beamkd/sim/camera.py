@@ -13,9 +13,13 @@ import numpy as np
 
 from beamkd.base import Array, InputError
 from beamkd.sim.geometry import Boxes, Walls
+from beamkd.sim.street import Street, Traffic, seen_as
 
 WHITE = 255.0
 """Gray level of white."""
+
+OFFSET = (-1.3, 0.7)
+"""m, along broadside and along the road, from the car's GPS antenna to the middle of the car that is seen."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +110,9 @@ class Paint:
     wall: float = 0.7
 
 
+BODY = (Car.length, Car.width)
+"""m, of the served car."""
+
 VERGE = 14.0
 """m, from the camera across the road to where it ends."""
 
@@ -136,6 +143,18 @@ def project(place: Array, camera: Camera = Camera()) -> tuple[Array, Array]:
     row = height / 2 - camera.horizon + scale * (camera.above - place[..., 2])
     column = width / 2 - scale * left
     return jnp.stack([row * (camera.rows / height), column * (camera.columns / width)], -1), depth
+
+
+def observe(key: Array, traffic: Traffic, street: Street) -> Array:
+    """Gray frames of a drive, [T, H, W] uint8. Nothing in them is random."""
+    walls = street.walls if street.buildings else None
+    frame = jax.custom_batching.sequential_vmap(lambda vehicles: as_levels(camera_frame(vehicles, walls)))
+    return jax.vmap(frame)(seen_as(traffic, OFFSET, BODY))
+
+
+def as_levels(frame: Array) -> Array:
+    """Whole gray levels, uint8."""
+    return jnp.round(frame).astype(jnp.uint8)
 
 
 def camera_frame(

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from beamkd.base import SLOT_SECONDS, Array, expect_at_least
+from beamkd.sim.street import Street, Traffic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,12 @@ class Receiver:
     def __post_init__(self):
         expect_at_least(self, bias=0, drift=0, noise=0)
         expect_at_least(self, lasting=1e-3)
+
+
+def observe(key: Array, traffic: Traffic, street: Street) -> Array:
+    """What the served car's receiver says in a drive, [T, 2] m."""
+    drive = jnp.zeros(street.max_frames, int)
+    return gps_fixes(key, traffic.antenna, drive, slot_seconds=street.slot_seconds)
 
 
 def gps_fixes(

@@ -10,6 +10,7 @@ import numpy as np
 
 from beamkd.base import SCAN_RAYS, Array
 from beamkd.sim.geometry import ORIGIN, Boxes, Point, Walls, no_boxes, onto_walls, through_boxes
+from beamkd.sim.street import Street, Traffic
 
 RAYS = np.deg2rad(-64.8 + 0.6 * np.arange(SCAN_RAYS)).astype(np.float32)
 """[216] rad, bearing of each ray of the DeepSense scans."""
@@ -53,6 +54,24 @@ def _directions(azimuth: Array) -> Point:
     # XLA would compute these constants ahead, with other last bits in a program for several devices than for one.
     exact = azimuth.astype(np.float64)
     return Point(*(jnp.asarray(part.astype(azimuth.dtype)) for part in (np.cos(exact), np.sin(exact))))
+
+
+def observe(key: Array, traffic: Traffic, street: Street) -> Array:
+    """Scans of a drive, [T, R] m."""
+
+    def scan(key, vehicles):
+        return lidar_scan(
+            key,
+            vehicles,
+            street.walls if street.buildings else None,
+            RAYS,
+            noise=street.range_noise,
+            dropout=street.dropout,
+            clutter=street.clutter,
+            max_range=street.max_range,
+        )
+
+    return jax.vmap(scan)(jax.random.split(key, street.max_frames), traffic.vehicles)
 
 
 def lidar_scan(

@@ -1,7 +1,7 @@
-"""Simulated drives: traffic, then beam powers and a LiDAR scan in each frame, as one compiled program."""
+"""Simulated drives: traffic, then beam powers and what sensors see in each frame, as one compiled program."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -9,17 +9,19 @@ import numpy as np
 from flax import struct
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from beamkd.base import Array, Drives, InputError
+from beamkd.base import Array, Drives, InputError, named_keys
+from beamkd.sim import camera, gps, lidar
 from beamkd.sim.arrays import steered_codebook
 from beamkd.sim.channel import beam_powers, channel
-from beamkd.sim.geometry import Boxes
-from beamkd.sim.lidar import RAYS, lidar_scan
 from beamkd.sim.paths import CARRIER, LIGHT, Paths, trace_paths
 from beamkd.sim.street import Street, Traffic, drive_traffic, smooth, smooth_draws
 
 CHUNK = 64
 """Drives that a device simulates at once: memory stays bounded and one compilation serves any number of drives. With
 another number XLA rounds differently."""
+
+SENSORS = {"lidar": lidar.observe, "camera": camera.observe, "gps": gps.observe}
+"""Sensors by name: observe(key, traffic, street) -> [T, ...]."""
 
 DEVICES = "devices"
 """The axis of a mesh of devices."""
@@ -30,55 +32,65 @@ class SimulatedDrive:
     """One drive, padded to T = max_frames.
 
     Attributes:
-      lidar: [T, 216] float32, m.
+      sensors: what was sensed, by name, [T, ...].
       power: [T, M] float32, linear, in units of a perfect beam's power at the middle of the lane.
       traffic: where everything truly is, and how many frames are the drive's.
     """
 
-    lidar: Array
+    sensors: Mapping[str, Array]
     power: Array
     traffic: Traffic
 
 
-def simulate(key: Array, street: Street, drives: int, devices: int | None = None) -> Drives:
-    """Drives along a street: LiDAR scans, beam powers and positions.
+def simulate(
+    key: Array, street: Street, drives: int, sensors: Sequence[str] = ("lidar",), devices: int | None = None
+) -> Drives:
+    """Drives along a street: what sensors see, beam powers and positions.
 
-    Drive i depends on the key and i alone, not on how many are asked for, nor on how many devices simulate them.
+    Drive i depends on the key and i alone, not on how many are asked for, nor on how many devices simulate them. A
+    sensor draws from a key of its own, so that one more changes nothing of the others.
 
     Args:
       key: PRNG key.
       street: the street.
       drives: how many.
+      sensors: names: 'lidar', scans [F, 216] float32, m; 'camera', gray frames [F, 224, 224] uint8; 'gps', what a
+        receiver says, [F, 2] float32, m.
       devices: how many of this process's devices may take part; all if None.
 
     Returns:
-      The drives, numbered from 1, with sensors {'lidar': [F, 216] m}.
+      The drives, numbered from 1.
 
     Raises:
-      InputError: drives < 1, or devices not from 1 to as many as there are.
+      InputError: drives < 1, an unknown sensor, or devices not from 1 to as many as there are.
     """
-    pieces = list(simulate_chunks(key, street, drives, devices))
+    pieces = list(simulate_chunks(key, street, drives, sensors, devices))
     return jax.device_put(jax.tree.map(lambda *parts: np.concatenate(parts), *pieces))
 
 
-def simulate_chunks(key: Array, street: Street, drives: int, devices: int | None = None) -> Iterator[Drives]:
+def simulate_chunks(
+    key: Array, street: Street, drives: int, sensors: Sequence[str] = ("lidar",), devices: int | None = None
+) -> Iterator[Drives]:
     """The drives of `simulate` as NumPy arrays, `CHUNK` of each device at a time.
 
     `beamkd.data.store_drives` takes any number of them. Of several processes each simulates all drives.
     """
     if drives < 1:
         raise InputError(f"drives: expected at least 1, found {drives}")
+    if isinstance(sensors, str) or not set(sensors) <= set(SENSORS):
+        raise InputError(f"sensors: expected names out of {sorted(SENSORS)}, found {sensors!r}")
     mesh = _mesh(devices, chunks=-(-drives // CHUNK))
     key = jax.device_put(key, NamedSharding(mesh, PartitionSpec()))
     for first in range(0, drives, mesh.size * CHUNK):
         firsts = first + CHUNK * np.arange(mesh.size)
-        lidar, power, position, frames = map(np.asarray, _simulate_chunks(key, firsts, street, mesh))
+        simulated = _simulate_chunks(key, firsts, street, tuple(sorted(set(sensors))), mesh)
+        seen, power, position, frames = jax.tree.map(np.asarray, simulated)
         frames = frames[: drives - first]
         keep = np.arange(street.max_frames) < frames[:, None]  # [drives of this piece, T]
         number, slot = np.nonzero(keep)
-        lidar, power, position = (padded[: len(frames)][keep] for padded in (lidar, power, position))
+        seen, power, position = jax.tree.map(lambda padded: padded[: len(frames)][keep], (seen, power, position))  # noqa: B023
         number, slot = (first + 1 + number).astype(np.int32), slot.astype(np.int32)
-        yield Drives(sensors={"lidar": lidar}, power=power, position=position, drive=number, slot=slot)
+        yield Drives(sensors=seen, power=power, position=position, drive=number, slot=slot)
 
 
 def _mesh(devices: int | None, chunks: int) -> Mesh:
@@ -90,9 +102,11 @@ def _mesh(devices: int | None, chunks: int) -> Mesh:
     return Mesh(np.array(present[: min(devices, chunks)]), (DEVICES,), axis_types=(AxisType.Auto,))
 
 
-@functools.partial(jax.jit, static_argnames=("street", "mesh"))
-def _simulate_chunks(key: Array, firsts: Array, street: Street, mesh: Mesh) -> tuple[Array, Array, Array, Array]:
-    """CHUNK drives on each device, padded: LiDAR, power, recorded position, and the drives' lengths.
+@functools.partial(jax.jit, static_argnames=("street", "sensors", "mesh"))
+def _simulate_chunks(
+    key: Array, firsts: Array, street: Street, sensors: tuple[str, ...], mesh: Mesh
+) -> tuple[dict[str, Array], Array, Array, Array]:
+    """CHUNK drives on each device, padded: sensors, power, recorded position, and the drives' lengths.
 
     `firsts` [devices] has the number of each device's first drive. A device's program is the same however many there
     are, and so is its rounding, as long as XLA has no function of constants to compute ahead (see `lidar`).
@@ -100,8 +114,8 @@ def _simulate_chunks(key: Array, firsts: Array, street: Street, mesh: Mesh) -> t
 
     def chunk(key, first):
         def one(number):
-            drive = simulate_drive(jax.random.fold_in(key, number), street)
-            return drive.lidar, drive.power, drive.traffic.recorded, drive.traffic.frames
+            drive = simulate_drive(jax.random.fold_in(key, number), street, sensors)
+            return drive.sensors, drive.power, drive.traffic.recorded, drive.traffic.frames
 
         return jax.vmap(one)(first + jnp.arange(CHUNK))
 
@@ -109,12 +123,13 @@ def _simulate_chunks(key: Array, firsts: Array, street: Street, mesh: Mesh) -> t
     return jax.shard_map(chunk, mesh=mesh, in_specs=(shared, own), out_specs=own, check_vma=False)(key, firsts)
 
 
-def simulate_drive(key: Array, street: Street) -> SimulatedDrive:
-    """One drive along a street; `jit` (street static) and `vmap` over keys as you like.
+def simulate_drive(key: Array, street: Street, sensors: Sequence[str] = ("lidar",)) -> SimulatedDrive:
+    """One drive along a street; `jit` (street and sensors static) and `vmap` over keys as you like.
 
     Args:
       key: PRNG key.
       street: the street.
+      sensors: names out of `SENSORS`.
 
     Returns:
       The drive, padded to `street.max_frames`.
@@ -126,9 +141,8 @@ def simulate_drive(key: Array, street: Street) -> SimulatedDrive:
     paths = trace(traffic.antenna, others, street.walls, traffic.velocity, traffic.other_velocity)
     power = _measured_power(power_key, paths, street)
 
-    keys = jax.random.split(lidar_key, street.max_frames)
-    lidar = jax.vmap(lambda k, boxes: _scan(k, boxes, street))(keys, traffic.vehicles)
-    return SimulatedDrive(lidar, power, traffic)
+    keys = {name: lidar_key if name == "lidar" else named_keys(key, name) for name in sensors}
+    return SimulatedDrive({name: SENSORS[name](keys[name], traffic, street) for name in sensors}, power, traffic)
 
 
 def hardware_codebook(street: Street) -> Array:
@@ -169,17 +183,3 @@ def _measured_power(key: Array, paths: Paths, street: Street) -> Array:
     signal = beam_powers(response, hardware_codebook(street)) * 10 ** (fading[:, None] / 10)
     noise = street.measurement_noise * draws[count:].reshape(signal.shape)
     return (signal + 10 ** (street.noise_floor / 10)) * 10 ** (noise / 10)
-
-
-def _scan(key: Array, vehicles: Boxes, street: Street) -> Array:
-    """[216] m, one scan of all vehicles."""
-    return lidar_scan(
-        key,
-        vehicles,
-        street.walls if street.buildings else None,
-        RAYS,
-        noise=street.range_noise,
-        dropout=street.dropout,
-        clutter=street.clutter,
-        max_range=street.max_range,
-    )

@@ -262,6 +262,19 @@ def drive_traffic(key: Array, street: Street) -> Traffic:
     )
 
 
+def seen_as(traffic: Traffic, offset: tuple[float, float], size: tuple[float, float]) -> Boxes:
+    """The vehicles as a sensor sees them for which the served car has another place and size than for the LiDAR.
+
+    Args:
+      traffic: of a drive.
+      offset: m, along broadside and along the road, what `LIDAR_OFFSET` is for the LiDAR.
+      size: m, along and across the car.
+    """
+    vehicles = traffic.vehicles
+    shift = jnp.array([one - lidar for one, lidar in zip(offset, LIDAR_OFFSET, strict=True)])
+    return vehicles.replace(centre=vehicles.centre.at[:, 0].add(shift), size=vehicles.size.at[:, 0].set(size))
+
+
 def smooth(white: Array, slots: int, lasting: float) -> Array:
     """A smooth random course of unit variance: white noise under a Gaussian window of width `lasting` slots.
 

@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from beamkd.base import SLOT_SECONDS, Array, InputError, named_keys
+from beamkd.sim import camera
 from beamkd.sim.geometry import Boxes
+from beamkd.sim.gps import gps_fixes
 from beamkd.sim.lidar import RAYS, cast_rays, lidar_scan
 from beamkd.sim.radar import beat_signal, range_angle_map, reflect
 from beamkd.sim.street import BODY, LIDAR_OFFSET
@@ -51,7 +53,8 @@ def sense_track(key: Array, position: Array, drive: Array, sensors: Sequence[str
       sensors: names, out of `TRACKED`.
 
     Returns:
-      By name: 'lidar' [F, 216] float32, m; 'radar' range-angle maps [F, 256, 64] float32.
+      By name: 'lidar' [F, 216] float32, m; 'radar' range-angle maps [F, 256, 64] float32; 'camera' gray frames
+      [F, 224, 224] uint8; 'gps' what a receiver says, [F, 2] float32, m, taking the positions for true.
 
     Raises:
       InputError: a sensor that cannot be simulated.
@@ -61,7 +64,7 @@ def sense_track(key: Array, position: Array, drive: Array, sensors: Sequence[str
         raise InputError(f"sensors: expected names out of {sorted(TRACKED)}, found {sensors!r}")
     position = jnp.asarray(position, jnp.float32)
     velocity = _velocity(position, drive)
-    return {name: TRACKED[name](named_keys(key, name), position, velocity) for name in sensors}
+    return {name: TRACKED[name](named_keys(key, name), position, velocity, drive) for name in sensors}
 
 
 @jax.jit
@@ -76,13 +79,13 @@ def _velocity(position: Array, drive: Array) -> Array:
 
 
 @jax.jit
-def _scan(key: Array, position: Array, velocity: Array) -> Array:
+def _scan(key: Array, position: Array, velocity: Array, drive: Array) -> Array:
     scan = jax.vmap(lambda key, place: lidar_scan(key, _car(place, LIDAR_OFFSET, BODY)))
     return scan(jax.random.split(key, len(position)), position)
 
 
 @jax.jit
-def _range_angle(key: Array, position: Array, velocity: Array) -> Array:
+def _range_angle(key: Array, position: Array, velocity: Array, drive: Array) -> Array:
     def one(frame):
         key, place, velocity = frame
         car = _car(place, RADAR_OFFSET, RADAR_BODY)
@@ -96,8 +99,24 @@ def _range_angle(key: Array, position: Array, velocity: Array) -> Array:
     return jax.lax.map(one, frames, batch_size=AT_ONCE)
 
 
-TRACKED = {"lidar": _scan, "radar": _range_angle}
-"""Sensors that can be simulated along a track: of a key, positions and velocities, [F, 2] both."""
+@jax.jit
+def _gray(key: Array, position: Array, velocity: Array, drive: Array) -> Array:
+    def one(frame):
+        place, velocity = frame
+        heading = jnp.where(velocity[1] > 0, ALONG_ROAD, -ALONG_ROAD)  # of one that stands, that of the testbed's car
+        car = _car(place, camera.OFFSET, camera.BODY).replace(heading=heading[None])
+        return camera.as_levels(camera.camera_frame(car))
+
+    return jax.lax.map(one, (position, velocity))
+
+
+@jax.jit
+def _fixes(key: Array, position: Array, velocity: Array, drive: Array) -> Array:
+    return gps_fixes(key, position, drive)
+
+
+TRACKED = {"lidar": _scan, "radar": _range_angle, "camera": _gray, "gps": _fixes}
+"""Sensors that can be simulated along a track: of a key, positions and velocities, [F, 2] both, and drives [F]."""
 
 
 def _car(place: Array, offset: tuple[float, float], size: tuple[float, float]) -> Boxes:

@@ -216,7 +216,7 @@ def load_drives(config: Flags, folder: Path) -> Drives:
     if config.source == "deepsense":
         options = {"lidar": config.lidar, "skip_bad": config.skip_bad, "progress": is_primary()}
         return read_deepsense(config.data_dir, config.scenario, **options)
-    asked = jax.random.key(config.seed), config.street, config.drives, own_devices(config)
+    asked = jax.random.key(config.seed), config.street, config.drives, ("lidar",), own_devices(config)
     if config.drives <= most_resident(config):
         return simulate(*asked)
     if config.resume and folder.exists():

@@ -374,7 +374,7 @@ def _street_windows(source: Distillation) -> Windows:
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
     drives, windows = STREET_DRIVES, ()
     while len(windows) < recipe.sequences + recipe.held_out:
-        simulated = simulate(key, config.street, drives, own_devices(config))
+        simulated = simulate(key, config.street, drives, SENSORS, own_devices(config))
         windows = make_windows(simulated, _frames(source), source.dataset.future)
         drives *= 2
     return windows

@@ -10,7 +10,18 @@ import pytest
 
 from beamkd.base import InputError
 from beamkd.data.statistics import statistics
-from beamkd.sim import RAYS, Building, Street, hardware_codebook, simulate, simulate_chunks, simulate_drive
+from beamkd.sim import (
+    RAYS,
+    Building,
+    Street,
+    camera,
+    hardware_codebook,
+    motion_masks,
+    simulate,
+    simulate_chunks,
+    simulate_drive,
+)
+from beamkd.sim.camera import project
 from beamkd.sim.simulate import CHUNK
 from experiments.street import MEASURED, within
 from tests.xla import EIGHT_DEVICES
@@ -84,7 +95,7 @@ from beamkd.sim.simulate import CHUNK, _mesh
 # Two devices have three chunks: in the end one of them has a part of a chunk, and the other has nothing to do.
 key, drives = jax.random.key(0), 2 * CHUNK + 5
 street = Street(max_frames=8, min_frames=2, others=1, buildings=(Building(17.0),))
-one, two = (simulate(key, street, drives, devices) for devices in (1, 2))
+one, two = (simulate(key, street, drives, devices=devices) for devices in (1, 2))
 jax.tree.map(np.testing.assert_array_equal, two, one)
 assert np.unique(two.drive).tolist() == list(range(1, drives + 1))
 pieces = list(simulate_chunks(key, street, drives, devices=2))
@@ -130,13 +141,13 @@ def test_the_car_passes_the_beams_in_their_order(drives):
 
 def test_one_drive_under_jit_is_the_one_that_simulate_gives_under_vmap(drives):
     one = jax.jit(simulate_drive, static_argnums=1)(jax.random.fold_in(jax.random.key(0), 0), STREET)
-    assert one.lidar.shape == (STREET.max_frames, 216) and one.power.shape == (STREET.max_frames, 64)
+    assert one.sensors["lidar"].shape == (STREET.max_frames, 216) and one.power.shape == (STREET.max_frames, 64)
     frames = int(one.traffic.frames)
     assert frames == (drives.drive == 1).sum()
     np.testing.assert_allclose(one.power[:frames], drives.power[:frames], rtol=1e-3)
     np.testing.assert_allclose(one.traffic.recorded[:frames], drives.position[:frames], atol=1e-4)
     # Float rounding may move a ray across an edge, not more.
-    assert (np.abs(one.lidar[:frames] - drives.sensors["lidar"][:frames]) > 1e-3).mean() < 1e-3
+    assert (np.abs(one.sensors["lidar"][:frames] - drives.sensors["lidar"][:frames]) > 1e-3).mean() < 1e-3
 
 
 def test_other_vehicles_are_seen_and_take_power_away(drives):
@@ -188,4 +199,38 @@ def test_asking_for_no_drives_is_an_error():
 def test_devices_that_are_not_there_are_an_error(devices):
     present = jax.local_device_count()
     with pytest.raises(InputError, match=f"^devices: expected 1 to {present}, found {devices}$"):
-        simulate(jax.random.key(0), STREET, 1, devices)
+        simulate(jax.random.key(0), STREET, 1, devices=devices)
+
+
+def test_a_sensor_more_changes_nothing_of_the_others():
+    key, sensors = jax.random.key(5), ("lidar", "camera", "gps")
+    street = dataclasses.replace(STREET, max_frames=6, min_frames=5, others=2)
+    alone, all_of_them = simulate(key, street, 2), simulate(key, street, 2, sensors)
+    frames = len(alone.power)
+    shapes = {name: (seen.shape, seen.dtype) for name, seen in all_of_them.sensors.items()}
+    assert shapes == {
+        "lidar": ((frames, 216), np.float32),
+        "camera": ((frames, 224, 224), np.uint8),
+        "gps": ((frames, 2), np.float32),
+    }
+    np.testing.assert_array_equal(alone.sensors["lidar"], all_of_them.sensors["lidar"])
+    np.testing.assert_array_equal(alone.power, all_of_them.power)
+    np.testing.assert_array_equal(simulate(key, street, 2, ("gps",)).sensors["gps"], all_of_them.sensors["gps"])
+    error = np.asarray(all_of_them.sensors["gps"] - all_of_them.position)
+    assert 0.1 < np.abs(error).mean() < 5
+
+
+def test_the_camera_sees_the_car_where_the_street_has_it():
+    street = dataclasses.replace(STREET, max_frames=8, min_frames=8, gps_spread=0.0, start=3.0)
+    drives = simulate(jax.random.key(6), street, 1, ("camera",))
+    moved = np.asarray(motion_masks(drives.sensors["camera"]))
+    column = (moved * np.arange(224)).sum((1, 2)) / moved.sum((1, 2))
+    middle = np.asarray(drives.position) + camera.OFFSET
+    expected = np.asarray(project(np.pad(middle, ((0, 0), (0, 1))))[0][:, 1])
+    np.testing.assert_allclose(column, (expected[1:] + expected[:-1]) / 2, atol=8)
+
+
+@pytest.mark.parametrize("sensors", ["lidar", ("sonar",)])
+def test_a_sensor_that_there_is_not_is_an_error(sensors):
+    with pytest.raises(InputError, match=r"^sensors: expected names out of \['camera', 'gps', 'lidar'\], found "):
+        simulate(jax.random.key(0), STREET, 1, sensors)

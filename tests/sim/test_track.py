@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from beamkd.base import SLOT_SECONDS, InputError
-from beamkd.sim import sense_track
+from beamkd.sim import Boxes, camera, camera_frame, sense_track
 from beamkd.sim.radar import TESTBED
-from beamkd.sim.track import RADAR_BODY, RADAR_OFFSET, TRACKED, _velocity, cast_track
+from beamkd.sim.track import RADAR_BODY, RADAR_OFFSET, _velocity, cast_track
 
 PLACES = np.array([[9.7, 6.0], [9.7, 5.6], [9.8, 5.2], [9.9, -3.0], [10.0, -3.4]], np.float32)
 DRIVES = np.array([1, 1, 1, 2, 2], np.int32)
@@ -49,6 +49,19 @@ def test_a_velocity_is_taken_within_its_drive():
 
 @pytest.mark.parametrize("sensors", ["radar", ("sonar",)])
 def test_what_cannot_be_simulated_is_refused(sensors):
-    with pytest.raises(InputError, match=r"sensors: expected names out of \['lidar', 'radar'\], found "):
+    names = r"\['camera', 'gps', 'lidar', 'radar'\]"
+    with pytest.raises(InputError, match=f"sensors: expected names out of {names}, found "):
         sense_track(jax.random.key(0), PLACES, DRIVES, sensors)
-    assert set(TRACKED) == {"lidar", "radar"}
+
+
+def test_the_camera_sees_the_car_go_its_way():
+    seen = sense_track(jax.random.key(0), PLACES, DRIVES, ("camera", "gps"))
+    assert seen["camera"].shape == (5, 224, 224) and seen["camera"].dtype == np.uint8
+    exact = camera_frame(
+        Boxes((PLACES[:1] + camera.OFFSET), np.array([camera.BODY], np.float32), -np.ones(1) * np.pi / 2)
+    )
+    np.testing.assert_allclose(seen["camera"][0], exact, atol=0.51)
+    back = sense_track(jax.random.key(0), PLACES[:3][::-1], DRIVES[:3], ("camera",))["camera"][::-1]
+    assert (back[0] != seen["camera"][0]).sum() > 20  # the other way round it shows another end
+    error = np.asarray(seen["gps"]) - PLACES  # a bias for each drive, and little besides
+    assert np.abs(np.diff(error[:3], axis=0)).max() < 0.5 < np.abs(error[0] - error[3]).max()
