@@ -8,8 +8,9 @@ chooses its epoch, its size, and the settings of KD. 'teacher': both recipes fro
 import dataclasses
 from typing import Any
 
-from beamkd.base import Model
+from beamkd.base import InputError, Model
 from beamkd.claims import METRICS, Claim, difference, judge_all
+from beamkd.data import on_host
 from beamkd.training import is_primary
 from experiments.common.dataset import (
     Trained,
@@ -77,7 +78,11 @@ def run(config: Study) -> None:
     """Run the study; leaves its folder with results and report."""
     config = _quick(config) if config.quick else config
     run = Run("study", config)
-    source = Distillation(run, *open_dataset(run, config), config)
+    dataset, keys = open_dataset(run, config)
+    if on_host(dataset.windows):
+        frames = len(dataset.windows.frames.slot)
+        raise InputError(f"--data-dir: expected data that --resident lets live on the device, found {frames:,} frames")
+    source = Distillation(run, dataset, keys, config)
     chosen = GRIDS if config.grid == "all" else {config.grid: GRIDS[config.grid]}
     comparisons = [comparison for grid in chosen.values() for comparison in grid(source)]
     compared = [method for comparison in comparisons for method in comparison.methods]

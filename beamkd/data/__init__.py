@@ -1,9 +1,10 @@
-"""Windows and splits; DeepSense 6G folders, read and written."""
+"""Windows and splits; DeepSense 6G folders, read and written; prepared TFDS datasets."""
 
 from beamkd.data.dataset import Dataset, deal
 from beamkd.data.deepsense import origin, read_deepsense, write_deepsense
 from beamkd.data.inputs import forward_of, initial_model, sensor_batch, sensor_input
 from beamkd.data.stored import open_drives, store_drives
+from beamkd.data.tfds.source import open_tfds, read_tfds, tfds_pieces
 from beamkd.data.windows import (
     Split,
     gather,
@@ -24,13 +25,16 @@ __all__ = [
     "make_windows",
     "on_host",
     "open_drives",
+    "open_tfds",
     "origin",
     "read_deepsense",
+    "read_tfds",
     "select",
     "sensor_batch",
     "sensor_input",
     "split_drives",
     "stack_splits",
     "store_drives",
+    "tfds_pieces",
     "write_deepsense",
 ]

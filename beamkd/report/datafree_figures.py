@@ -81,7 +81,7 @@ def draw_sequences(real: np.ndarray, generated: np.ndarray, source: str) -> plt.
     count = min(len(real), len(generated))
     size = (2.4 * count + 1.4, 5.2)
     figure, panels = plt.subplots(2, count, figsize=size, sharex=True, sharey=True, layout="constrained")
-    origin = "simulated street" if source == "sim" else "folder"
+    origin = {"sim": "simulated street", "tfds": "dataset"}.get(source, "folder")
     for row, (name, sequences) in enumerate({f"from the {origin}": real, "generated": generated}.items()):
         far = float(sequences[:count].max()) or 1.0  # a scale each: generated ranges need not be of a car's distance
         for column in range(count):

@@ -44,6 +44,8 @@ def data_source(results: dict[str, Any]) -> str:
     data = results["data"]
     if data["source"] == "sim":
         return "the built-in simulated street. Simulated: everything, traffic, LiDAR and receive powers."
+    if data["source"] == "tfds":
+        return f"a TFDS dataset ({data['origin']}). Receive powers, positions and LiDAR: as in the dataset."
     folder = f"a folder in the form of DeepSense 6G Scenario {data['scenario']}"
     if data.get("origin"):
         folder += f" ({data['origin']})"

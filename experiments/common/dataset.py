@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from beamkd.base import Array, Model, Rows, as_taken
 from beamkd.claims import METRICS
-from beamkd.data import Dataset, deal, forward_of, make_windows, on_host, origin
+from beamkd.data import Dataset, deal, forward_of, make_windows, on_host
 from beamkd.models import count_weights, save_network
 from beamkd.training import (
     FitState,
@@ -26,7 +26,7 @@ from beamkd.training import (
     to_host,
 )
 from beamkd.training.hosts import agreed
-from experiments.common.flags import Flags, load_drives
+from experiments.common.flags import Flags, data_origin, load_drives
 from experiments.common.folder import NETWORKS
 from experiments.common.run import Run
 
@@ -52,8 +52,7 @@ def open_dataset(run: Run, config: Flags) -> tuple[Dataset, Array]:
     keys = jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds))
 
     def load():
-        said = origin(config.data_dir, config.scenario) if config.source == "deepsense" else None
-        return deal(keys, make_windows(load_drives(config, run.drives)), config.split, said)
+        return deal(keys, make_windows(load_drives(config, run.drives)), config.split, data_origin(config))
 
     with run.phase("data"):
         dataset = agreed(load)  # each process has files of its own

@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -17,7 +17,7 @@ import numpy as np
 import tyro
 
 from beamkd.base import SCAN_RAYS, Drives, InputError, expect_at_least
-from beamkd.data import open_drives, read_deepsense, store_drives
+from beamkd.data import open_drives, open_tfds, origin, read_deepsense, read_tfds, store_drives, tfds_pieces
 from beamkd.sim import Street, simulate, simulate_chunks
 from beamkd.training import distributed, is_primary
 from beamkd.training.hosts import CLUSTER
@@ -40,10 +40,10 @@ of the time to the first training step on looking."""
 class Flags:
     """Flags of every experiment."""
 
-    source: Literal["sim", "deepsense"] = "sim"
-    """Where the data come from: the built-in street, or a DeepSense 6G folder."""
+    source: Literal["sim", "deepsense", "tfds"] = "sim"
+    """Where the data come from: the built-in street, a DeepSense 6G folder, or a prepared TFDS dataset of ours."""
     data_dir: Path | None = None
-    """The folder, for `--source deepsense`."""
+    """The folder, for `--source deepsense`; for `--source tfds` that of a version, or TFDS's own with one dataset."""
     scenario: int = 8
     """Number of the DeepSense scenario."""
     lidar: Literal["measured", "raycast"] = "measured"
@@ -53,8 +53,8 @@ class Flags:
     drives: int = SIMULATED_DRIVES
     """Drives to simulate, for `--source sim`."""
     resident: int | None = None
-    """Up to this many simulated drives live on the device; more are kept in the run's folder and streamed. As many as
-    take 256 MB if not given."""
+    """Up to this many simulated drives, or as many frames of a TFDS dataset as these may have, live on the device; more
+    are kept in the run's folder and streamed. As many as take 256 MB if not given."""
     street: Street = Street()
     """The simulated street."""
     split: Literal["random", "inorder"] = "random"
@@ -93,11 +93,11 @@ class Flags:
             raise InputError(f"--seed: expected less than {2**31 - self.seeds}, found {self.seed}")
         if self.street.beams < LEAST_BEAMS:
             raise InputError(f"--street.beams: expected {LEAST_BEAMS} or more, found {self.street.beams}")
-        if self.source == "deepsense" and self.data_dir is None:
-            raise InputError("--data-dir: expected a folder with --source deepsense, found none")
+        if self.source != "sim" and self.data_dir is None:
+            raise InputError(f"--data-dir: expected a folder with --source {self.source}, found none")
         if self.source == "sim" and self.data_dir is not None:
             raise InputError(f"--data-dir: expected none with --source sim, found {self.data_dir}")
-        if self.source == "sim" and self.lidar != "measured":
+        if self.source != "deepsense" and self.lidar != "measured":
             raise InputError(f"--lidar: expected it with --source deepsense only, found {self.lidar}")
 
 
@@ -212,20 +212,45 @@ def _use_all_cores() -> None:
 
 
 def load_drives(config: Flags, folder: Path) -> Drives:
-    """The data that the flags name; many simulated drives are kept in `folder`, where a resumed run finds them."""
+    """The data that the flags name; large ones are kept in `folder`, where a resumed run finds them."""
     if config.source == "deepsense":
         options = {"lidar": config.lidar, "skip_bad": config.skip_bad, "progress": is_primary()}
         return read_deepsense(config.data_dir, config.scenario, **options)
+    if config.source == "tfds":
+        return _load_prepared(config, folder)
     asked = jax.random.key(config.seed), config.street, config.drives, ("lidar",), own_devices(config)
     if config.drives <= most_resident(config):
         return simulate(*asked)
+    return _kept(config, folder, lambda: simulate_chunks(*asked))
+
+
+def data_origin(config: Flags) -> str | None:
+    """What a folder says of how its data came about; None if there is none, or it says nothing."""
+    if config.source == "deepsense":
+        return origin(config.data_dir, config.scenario)
+    return open_tfds(config.data_dir).origin if config.source == "tfds" else None
+
+
+def _load_prepared(config: Flags, folder: Path) -> Drives:
+    """The drives of a TFDS dataset, as `load_drives`."""
+    prepared = open_tfds(config.data_dir)
+    (beams,) = prepared.power.shape
+    if beams < LEAST_BEAMS:
+        raise InputError(f"--data-dir: expected {LEAST_BEAMS} beams or more, found {beams}")
+    if prepared.frames <= most_resident(config) * config.street.max_frames:
+        return read_tfds(config.data_dir)
+    return _kept(config, folder, lambda: tfds_pieces(prepared))
+
+
+def _kept(config: Flags, folder: Path, pieces: Callable[[], Iterator[Drives]]) -> Drives:
+    """Drives that are streamed from `folder`."""
     if config.resume and folder.exists():
         return open_drives(folder)
-    return store_drives(folder, simulate_chunks(*asked))
+    return store_drives(folder, pieces())
 
 
 def most_resident(config: Flags) -> int:
-    """How many simulated drives live on the device."""
+    """How many simulated drives live on the device, of `max_frames` frames."""
     if config.resident is not None:
         return config.resident
     frame = np.dtype(np.float32).itemsize * (SCAN_RAYS + config.street.beams)
