@@ -1,7 +1,12 @@
 import fcntl
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+
+from tests.xla import UNOPTIMIZED
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +30,15 @@ def once(shared_folder):
         return path
 
     return once
+
+
+@pytest.fixture(scope="session")
+def prepared(once):
+    """The folder that `tests.data.tfds.prepare` leaves: simulated drives, a DeepSense folder, TFDS datasets of both."""
+
+    def make(folder):
+        environment = {**os.environ, "XLA_FLAGS": UNOPTIMIZED, "JAX_PLATFORMS": "cpu"}
+        command = [sys.executable, "-m", "tests.data.tfds.prepare", str(folder)]
+        subprocess.run(command, cwd=Path(__file__).parents[1], env=environment, check=True)
+
+    return once("prepared", make)

@@ -25,6 +25,12 @@ from beamkd.data import (
 from beamkd.data.tfds import source
 
 
+@pytest.fixture
+def street(prepared, tmp_path):
+    """A copy of the street's prepared dataset: the folder of its version."""
+    return shutil.copytree(prepared / "datasets" / "beamkd_street" / "nine" / "1.0.0", tmp_path / "street")
+
+
 def same(found, expected):
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     for array, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):

@@ -32,6 +32,7 @@ BAD = {
     "process-id missing": ["--process-id", "0"],
     "source": ["--source", "moon"],
     "data-dir": ["--source", "deepsense"],
+    "data-dir for tfds": ["--source", "tfds"],
     "data-dir for sim": ["--data-dir", "folder"],
     "lidar": ["--lidar", "raycast"],
     "split": ["--split", "sideways"],
