@@ -10,6 +10,7 @@ import dataclasses
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from beamkd.base import Array, InputError
@@ -67,6 +68,9 @@ TESTBED = Chirps()
 ANGLES = 64
 """Bins of angle: sin(azimuth) = 2 · bin / 64, bins above 32 less 64."""
 
+EVERY = 8
+"""Chirps of which one is looked at where a range-angle map alone is asked for."""
+
 POINTS = 7
 """Points on a side of a vehicle."""
 
@@ -109,7 +113,46 @@ def beat_signal(scatterers: Scatterers, chirps: Chirps = TESTBED) -> Array:
     Returns:
       [A, S, C] complex64: antennas, samples, chirps.
     """
+    return _superpose(*_responses(scatterers, chirps))
+
+
+def range_angle_of(scatterers: Scatterers, chirps: Chirps = TESTBED, every: int = EVERY) -> Array:
+    """Range-angle map of moving points without their beat signal, in a tenth of the time.
+
+    Transforms are linear: the points' tones are transformed, not the samples of each chirp. What stands still goes with
+    the mean over all chirps; the sum over chirps is estimated from some, evenly spaced.
+
+    Args:
+      scatterers: P points.
+      chirps: of the radar.
+      every: of so many chirps one is looked at; with 1 the map is exact.
+
+    Returns:
+      [S, 64] float32, as `range_angle_map(beat_signal(scatterers, chirps))`.
+    """
     tones, turns, phases = _responses(scatterers, chirps)
+    some = (turns - turns.mean(-1, keepdims=True))[:, ::every]
+    profiles = _superpose(jnp.fft.fft(tones), some, phases)
+    return chirps.chirps / some.shape[-1] * _by_angle(profiles).sum(-2)
+
+
+def doppler_angle_of(scatterers: Scatterers, chirps: Chirps = TESTBED) -> Array:
+    """Doppler-angle map of moving points without their beat signal: transforms of tones and of turns over chirps.
+
+    Args:
+      scatterers: P points.
+      chirps: of the radar.
+
+    Returns:
+      [C, 64] float32, as `doppler_angle_map(beat_signal(scatterers, chirps))`.
+    """
+    tones, turns, phases = _responses(scatterers, chirps)
+    moving = turns - turns.mean(-1, keepdims=True)
+    return _by_angle(_superpose(jnp.fft.fft(tones), jnp.fft.fft(moving), phases)).mean(-3)
+
+
+def _superpose(tones: Array, turns: Array, phases: Array) -> Array:
+    """Sum over points of [P, S] by [P, C] by [P, A], [A, S, C]."""
     return jnp.einsum("pa,ps,pc->asc", phases, tones, turns, precision="highest")
 
 
@@ -183,7 +226,7 @@ def range_angle_map(beat: Array) -> Array:
     Returns:
       [..., S, 64] float32: range bins of a cell each, angle bins from broadside to the left, then from the right.
     """
-    return jnp.abs(_angles(_moving(beat))).sum(-1)
+    return _by_angle(_moving(beat)).sum(-2)
 
 
 def range_doppler_map(beat: Array) -> Array:
@@ -208,7 +251,7 @@ def doppler_angle_map(beat: Array) -> Array:
       [..., C, 64] float32: bins as of the other two maps.
     """
     doppler = jnp.fft.fft(_moving(beat), axis=-1)
-    return jnp.abs(_angles(doppler)).mean(-3).swapaxes(-1, -2)
+    return _by_angle(doppler).mean(-3)
 
 
 def _moving(beat: Array) -> Array:
@@ -218,9 +261,13 @@ def _moving(beat: Array) -> Array:
     return profiles - profiles.mean(-1, keepdims=True)
 
 
-def _angles(profiles: Array) -> Array:
-    """Profiles [..., A, S, C] by angle, [..., S, 64, C]."""
-    antennas = profiles.shape[-3]
-    bins = jnp.arange(ANGLES)[:, None] * jnp.arange(antennas) % ANGLES
-    transform = _turn(-bins / ANGLES)  # a transform of few antennas, filled up with zeros, is a small product
-    return jnp.einsum("ba,...asc->...sbc", transform, profiles, precision="highest")
+def _by_angle(profiles: Array) -> Array:
+    """Magnitude of profiles [..., A, S, C] by angle, [..., S, C, 64]."""
+    bins = np.arange(profiles.shape[-3])[:, None] * np.arange(ANGLES) % ANGLES
+    turn = np.exp(-2j * np.pi * bins / ANGLES).astype(np.complex64)
+    # A transform of few antennas, filled up with zeros, is a small product, and quicker in real numbers.
+    parts = jnp.moveaxis(jnp.concatenate([profiles.real, profiles.imag], -3), -3, -1)
+    real = jnp.matmul(parts, np.concatenate([turn.real, -turn.imag]), precision="highest")
+    imaginary = jnp.matmul(parts, np.concatenate([turn.imag, turn.real]), precision="highest")
+    # Not 0, where the root has no gradient.
+    return jnp.sqrt(jnp.maximum(real**2 + imaginary**2, jnp.finfo(real.dtype).tiny))

@@ -1,6 +1,7 @@
 """Sensors for recordings that come without them, simulated along the car's measured positions."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from beamkd.sim import camera
 from beamkd.sim.geometry import Boxes
 from beamkd.sim.gps import gps_fixes
 from beamkd.sim.lidar import RAYS, cast_rays, lidar_scan
-from beamkd.sim.radar import beat_signal, range_angle_map, reflect
+from beamkd.sim.radar import Scatterers, doppler_angle_of, range_angle_of, reflect
 from beamkd.sim.street import BODY, LIDAR_OFFSET
 
 ALONG_ROAD = jnp.pi / 2
@@ -23,8 +24,8 @@ the even drives of Scenario 9, by the beams that the published radar network rea
 RADAR_BORESIGHT = -0.022
 """rad of azimuth that the radar looks to."""
 
-AT_ONCE = 16
-"""Frames whose beat signals are held at a time, of 1 MB each."""
+AT_ONCE = 8
+"""Frames that the radar sees at a time, so that what it takes stays in a processor's caches."""
 
 
 @jax.jit
@@ -44,7 +45,8 @@ def cast_track(position: Array) -> Array:
 def sense_track(key: Array, position: Array, drive: Array, sensors: Sequence[str] = ("lidar",)) -> dict[str, Array]:
     """What sensors see of one car at measured positions, in the geometry of Scenarios 8 and 9.
 
-    A sensor draws from a key of its own, so that one more changes nothing of the others.
+    A sensor draws from a key of its own, so that one more changes nothing of the others; the two maps of the radar are
+    of the same reflections.
 
     Args:
       key: PRNG key of noise and reflections.
@@ -53,8 +55,9 @@ def sense_track(key: Array, position: Array, drive: Array, sensors: Sequence[str
       sensors: names, out of `TRACKED`.
 
     Returns:
-      By name: 'lidar' [F, 216] float32, m; 'radar' range-angle maps [F, 256, 64] float32; 'camera' gray frames
-      [F, 224, 224] uint8; 'gps' what a receiver says, [F, 2] float32, m, taking the positions for true.
+      By name: 'lidar' [F, 216] float32, m; 'radar' range-angle maps [F, 256, 64] float32; 'doppler' Doppler-angle maps
+      [F, 128, 64] float32; 'camera' gray frames [F, 224, 224] uint8; 'gps' what a receiver says, [F, 2] float32, m,
+      taking the positions for true.
 
     Raises:
       InputError: a sensor that cannot be simulated.
@@ -64,7 +67,8 @@ def sense_track(key: Array, position: Array, drive: Array, sensors: Sequence[str
         raise InputError(f"sensors: expected names out of {sorted(TRACKED)}, found {sensors!r}")
     position = jnp.asarray(position, jnp.float32)
     velocity = _velocity(position, drive)
-    return {name: TRACKED[name](named_keys(key, name), position, velocity, drive) for name in sensors}
+    keys = {name: named_keys(key, DRAWS_AS.get(name, name)) for name in sensors}
+    return {name: TRACKED[name](keys[name], position, velocity, drive) for name in sensors}
 
 
 @jax.jit
@@ -84,13 +88,15 @@ def _scan(key: Array, position: Array, velocity: Array, drive: Array) -> Array:
     return scan(jax.random.split(key, len(position)), position)
 
 
-@jax.jit
-def _range_angle(key: Array, position: Array, velocity: Array, drive: Array) -> Array:
+@functools.partial(jax.jit, static_argnums=0)
+def _radar(map_of: Callable[[Scatterers], Array], key: Array, position: Array, velocity: Array, drive: Array) -> Array:
+    """Maps [F, ...] of what the radar sees, by a function of the points of a frame."""
+
     def one(frame):
         key, place, velocity = frame
         car = _car(place, RADAR_OFFSET, RADAR_BODY)
         car = car.replace(heading=car.heading - RADAR_BORESIGHT)
-        return range_angle_map(beat_signal(reflect(key, car, velocity[None])))
+        return map_of(reflect(key, car, velocity[None]))
 
     cos, sin = jnp.cos(RADAR_BORESIGHT), jnp.sin(RADAR_BORESIGHT)
     turn = jnp.array([[cos, -sin], [sin, cos]])  # rows times this are seen from the radar
@@ -115,8 +121,17 @@ def _fixes(key: Array, position: Array, velocity: Array, drive: Array) -> Array:
     return gps_fixes(key, position, drive)
 
 
-TRACKED = {"lidar": _scan, "radar": _range_angle, "camera": _gray, "gps": _fixes}
+TRACKED = {
+    "lidar": _scan,
+    "radar": functools.partial(_radar, range_angle_of),
+    "doppler": functools.partial(_radar, doppler_angle_of),
+    "camera": _gray,
+    "gps": _fixes,
+}
 """Sensors that can be simulated along a track: of a key, positions and velocities, [F, 2] both, and drives [F]."""
+
+DRAWS_AS = {"doppler": "radar"}
+"""Sensors that see the same reflections as another, and so draw from its key."""
 
 
 def _car(place: Array, offset: tuple[float, float], size: tuple[float, float]) -> Boxes:

@@ -29,12 +29,16 @@ from beamkd.sim import (
     trace_paths,
 )
 from beamkd.sim.simulate import CHUNK
+from beamkd.sim.track import TRACKED
 from experiments import datafree
 from experiments.benchmarks.timing import Bench, Point, Timing, compile_program, repeated, sample
 from experiments.common.flags import SIMULATED_DRIVES
 
 STREET = Street(others=3, buildings=(Building(18.0), Building(-6.0)))
 """Four boxes, the served car among them, and two walls: 15 paths."""
+
+TRACK = 512
+"""Frames of a track."""
 
 
 def _simulate(bench: Bench) -> Iterator[Timing]:
@@ -112,6 +116,16 @@ def _simulate_part(part: str, bench: Bench) -> Iterator[Timing]:
     yield bench.row(Point(batch=CHUNK), seconds, frames, program.compile_seconds, program.cost, program.peak_bytes)
 
 
+def _track(sensor: str, bench: Bench) -> Iterator[Timing]:
+    """One sensor along a car's track past the base station."""
+    along = np.linspace(8.0, -8.0, CHUNK if bench.quick else TRACK)
+    position = np.stack([np.full_like(along, 10.0), along], axis=1).astype(np.float32)
+    velocity = np.broadcast_to(np.float32([0.0, -4.0]), position.shape)
+    program = compile_program(TRACKED[sensor], jax.random.key(bench.seed), position, velocity)
+    seconds = sample(repeated(lambda: program.call(*program.args)), bench.repeats)
+    yield bench.row(Point(batch=len(along)), seconds, len(along), program.compile_seconds, None, program.peak_bytes)
+
+
 def _read_folder(bench: Bench) -> Iterator[Timing]:
     """Read a DeepSense folder, the disk's cache warm."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -148,6 +162,7 @@ DATA_CASES: dict[str, Callable[[Bench], Iterator[Timing]]] = {
     "simulate_beams": functools.partial(_simulate_part, "beams"),
     "simulate_lidar": functools.partial(_simulate_part, "lidar"),
     "simulate_growth": _simulate_growth,
+    **{f"track_{sensor}": functools.partial(_track, sensor) for sensor in TRACKED},
     "read_folder": _read_folder,
     "pipeline": _pipeline,
 }

@@ -12,7 +12,9 @@ from beamkd.sim import (
     Scatterers,
     beat_signal,
     doppler_angle_map,
+    doppler_angle_of,
     range_angle_map,
+    range_angle_of,
     range_doppler_map,
     reflect,
 )
@@ -77,6 +79,36 @@ def test_maps_are_those_of_a_chain_in_numpy(several):
         found = jax.jit(function)(beat)
         np.testing.assert_allclose(found, result, rtol=1e-4, atol=1e-4 * result.max())
         np.testing.assert_allclose(jax.vmap(function)(beat[None])[0], found, rtol=1e-5, atol=1e-5 * result.max())
+
+
+def test_maps_of_points_are_those_of_their_beat_signal(several):
+    beat = beat_signal(several)
+    for found, expected in (
+        (jax.jit(range_angle_of, static_argnames="every")(several, every=1), range_angle_map(beat)),
+        (jax.jit(doppler_angle_of)(several), doppler_angle_map(beat)),
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.max()))
+
+
+@pytest.mark.parametrize("every", [8, 7])
+def test_some_chirps_tell_the_sum_over_all(several, every):
+    exact, found = (np.asarray(range_angle_of(several, every=some)) for some in (1, every))
+    assert np.abs(found - exact).mean() < 0.03 * exact.mean()
+    # At this speed a point turns by a whole wave from one of these chirps to the next, and yet does not stand still.
+    blind = one(10, 20, TESTBED.wavelength / (2 * every * TESTBED.interval))
+    exact, found = (np.asarray(range_angle_of(blind, every=some)) for some in (1, every))
+    np.testing.assert_allclose(found.max(), exact.max(), rtol=0.02)
+
+
+def test_gradients_of_a_map_are_those_of_finite_differences_and_0_without_points(several):
+    def strength(amplitude):
+        return range_angle_of(several.replace(amplitude=several.amplitude * amplitude)).mean()
+
+    slope = jax.grad(strength)(jnp.ones(6))
+    step = 1e-2 * jax.nn.one_hot(2, 6)
+    numeric = (strength(1 + step) - strength(1 - step)) / 2e-2
+    assert float(slope[2]) == pytest.approx(float(numeric), rel=0.01)
+    np.testing.assert_array_equal(jax.grad(strength)(jnp.zeros(6)), 0)
 
 
 @pytest.mark.parametrize("distance, azimuth, speed", [(9.7, 0, 3.6), (15.3, 25, -2.1), (30, -40, 6)])

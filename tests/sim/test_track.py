@@ -15,13 +15,17 @@ DRIVES = np.array([1, 1, 1, 2, 2], np.int32)
 
 @pytest.fixture(scope="module")
 def sensed():
-    return sense_track(jax.random.key(0), PLACES, DRIVES, ("lidar", "radar"))
+    return sense_track(jax.random.key(0), PLACES, DRIVES, ("lidar", "radar", "doppler"))
 
 
 def test_a_sensor_more_changes_nothing_of_the_others(sensed):
-    assert {name: seen.shape for name, seen in sensed.items()} == {"lidar": (5, 216), "radar": (5, 256, 64)}
-    alone = sense_track(jax.random.key(0), PLACES, DRIVES)
-    np.testing.assert_array_equal(alone["lidar"], sensed["lidar"])
+    assert {name: seen.shape for name, seen in sensed.items()} == {
+        "lidar": (5, 216),
+        "radar": (5, 256, 64),
+        "doppler": (5, 128, 64),
+    }
+    for name, seen in sensed.items():
+        np.testing.assert_array_equal(sense_track(jax.random.key(0), PLACES, DRIVES, (name,))[name], seen)
 
 
 def test_scans_are_those_of_the_ray_caster_with_noise(sensed):
@@ -40,6 +44,16 @@ def test_a_map_shows_the_near_side_of_the_car(sensed):
         assert abs(sine - y / np.hypot(x, y)) < 0.2
 
 
+def test_a_doppler_map_shows_how_fast_the_car_comes_closer(sensed):
+    velocity = np.asarray(_velocity(PLACES, DRIVES))
+    for place, speed, seen in zip(PLACES, velocity, np.asarray(sensed["doppler"]), strict=True):
+        away = speed @ (place + RADAR_OFFSET) / np.hypot(*(place + RADAR_OFFSET))
+        cells = np.arange(128) - 128 * (np.arange(128) > 64)
+        profile = seen.sum(-1) - np.median(seen.sum(-1))
+        found = np.average(cells, weights=np.maximum(profile, 0)) * TESTBED.speed_cell
+        assert abs(found - away) < 1.5  # of which the points' own speeds are the most
+
+
 def test_a_velocity_is_taken_within_its_drive():
     found = np.asarray(_velocity(PLACES, DRIVES)) * SLOT_SECONDS
     np.testing.assert_allclose(found[:3], np.gradient(PLACES[:3], axis=0), atol=1e-5)
@@ -49,7 +63,7 @@ def test_a_velocity_is_taken_within_its_drive():
 
 @pytest.mark.parametrize("sensors", ["radar", ("sonar",)])
 def test_what_cannot_be_simulated_is_refused(sensors):
-    names = r"\['camera', 'gps', 'lidar', 'radar'\]"
+    names = r"\['camera', 'doppler', 'gps', 'lidar', 'radar'\]"
     with pytest.raises(InputError, match=f"sensors: expected names out of {names}, found "):
         sense_track(jax.random.key(0), PLACES, DRIVES, sensors)
 
