@@ -1,7 +1,7 @@
 """Windows and splits; DeepSense 6G folders, read and written; prepared TFDS datasets."""
 
 from beamkd.data.dataset import Dataset, deal
-from beamkd.data.deepsense import origin, read_deepsense, write_deepsense
+from beamkd.data.deepsense import origin, read_deepsense, scenario_number, write_deepsense
 from beamkd.data.inputs import forward_of, initial_model, sensor_batch, sensor_input
 from beamkd.data.stored import open_drives, store_drives
 from beamkd.data.tfds.source import open_tfds, read_tfds, tfds_pieces
@@ -29,6 +29,7 @@ __all__ = [
     "origin",
     "read_deepsense",
     "read_tfds",
+    "scenario_number",
     "select",
     "sensor_batch",
     "sensor_input",

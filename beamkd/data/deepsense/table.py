@@ -37,6 +37,12 @@ DEEPEST = 2
 INTEGER = re.compile(r"-?\d{1,9}", re.ASCII)
 """Nine digits always fit in int32, and so do differences of two such numbers."""
 
+CSV = re.compile(r"scenario([1-9]\d{0,8})(_dev)?\.csv", re.ASCII)
+"""Names of the tables of scenarios."""
+
+USUAL = 8
+"""Scenario that is meant where a folder has several and none is named."""
+
 FROM_UNIT = re.compile(r"/unit\d+/")
 """How a row's path may start with a slash and still mean the scenario's own folder."""
 
@@ -95,12 +101,14 @@ def listed(names: Sequence[str], most: int = 8) -> str:
     return (", ".join(shown(name) for name in names[:most]) or "nothing") + more
 
 
-def read_table(folder: str | os.PathLike, scenario: int, needed: Sequence[str], welcome: Sequence[str] = ()) -> Table:
+def read_table(
+    folder: str | os.PathLike, scenario: int | None, needed: Sequence[str], welcome: Sequence[str] = ()
+) -> Table:
     """The CSV of a scenario, checked to have the needed columns and at least one row.
 
     Args:
       folder: the scenario's folder, or one that holds it.
-      scenario: number of the scenario.
+      scenario: number of the scenario, or None, as `find_csv` takes it.
       needed: names of columns that must be there, `INDEX` among them.
       welcome: names of columns that are kept where they are there.
 
@@ -124,15 +132,18 @@ def read_table(folder: str | os.PathLike, scenario: int, needed: Sequence[str], 
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def find_csv(folder: Path, scenario: int) -> Path:
+def find_csv(folder: Path, scenario: int | None = None) -> Path:
     """Path of a scenario's CSV in a folder or below it; the whole is preferred to its `_dev` part.
 
     Links are followed where they stay inside the folder, which may be a link itself.
 
+    Args:
+      folder: at most `DEEPEST` folders above the CSV.
+      scenario: number of the scenario; None for the only one at its depth, or for `USUAL` if that is one of several.
+
     Raises:
       InputError: no such folder, no or several CSVs, or one that is a link out of the folder or lies behind one.
     """
-    names = [f"scenario{scenario}.csv", f"scenario{scenario}_dev.csv"]
     level, leaving = [folder], []
     try:
         if not folder.is_dir():
@@ -143,7 +154,7 @@ def find_csv(folder: Path, scenario: int) -> Path:
             if depth:
                 level, links = _below(level, root)
                 leaving += links
-            for name in names:
+            for name in _names(_only(folder, level) if scenario is None else scenario):
                 found = [place / name for place in level if (place / name).is_file()]
                 if len(found) > 1:
                     raise InputError(f"{folder}: expected one {name}, found {listed([str(path) for path in found])}")
@@ -157,7 +168,26 @@ def find_csv(folder: Path, scenario: int) -> Path:
         raise InputError(f"{folder}: cannot be looked through: {error.strerror}: {error.filename!r}") from error
     links = [str(path.relative_to(folder)) for path in leaving]
     refused = f"; not followed, as links that leave the folder: {listed(links)}" if links else ""
-    raise InputError(f"{folder}: expected {' or '.join(names)}, found {listed(entries)}{refused}")
+    raise InputError(f"{folder}: expected {' or '.join(_names(scenario or 'N'))}, found {listed(entries)}{refused}")
+
+
+def _names(scenario: int | str | None) -> list[str]:
+    """Names that a scenario's CSV may have."""
+    return [] if scenario is None else [f"scenario{scenario}.csv", f"scenario{scenario}_dev.csv"]
+
+
+def _only(folder: Path, level: list[Path]) -> int | None:
+    """Number of the only scenario at a level below a folder, or of the usual one; None if there is none."""
+    files = [path for place in level for path in place.iterdir() if CSV.fullmatch(path.name) and path.is_file()]
+    numbers = sorted(set(map(number_of, files)))
+    if len(numbers) > 1 and USUAL not in numbers:
+        raise InputError(f"{folder}: scenario: expected a number, found none and several scenarios: {numbers[:8]}")
+    return USUAL if USUAL in numbers else next(iter(numbers), None)
+
+
+def number_of(path: Path) -> int:
+    """Number of the scenario that a CSV is the table of."""
+    return int(CSV.fullmatch(path.name)[1])
 
 
 def _below(level: list[Path], root: str) -> tuple[list[Path], list[Path]]:

@@ -3,24 +3,18 @@
 import csv
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from beamkd.base import SLOT_SECONDS, Drives, InputError
-from beamkd.data.deepsense.columns import BEAM, COLUMNS, HEADER, QUANTITIES, SENSORS, TIME
+from beamkd.data.deepsense.columns import BEAM, COLUMNS, DERIVED, HEADER, QUANTITIES, SENSORS, TIME
+from beamkd.data.deepsense.files import FARTHEST
 from beamkd.data.deepsense.table import DRIVE, INDEX, find_csv
-from beamkd.data.geodesy import to_degrees
 
 MARKER, ORIGIN = "written_by_beamkd.txt", "written by beamkd: simulated, unless it was given measured drives"
 """File beside the CSV that tells a folder of ours from a recording, and what it says. That it is there says all."""
-
-STATION_PLACE = (0.0, 0.0)
-"""Degrees latitude and longitude of the base station. At the origin a degree in float64 holds nothing but the
-car's offset, so that a position of any size is read back to the last bit; elsewhere it resolves 1e-9 m."""
-
-FARTHEST = 1e6
-"""Metres. Beyond, latitude and longitude would wrap around the earth."""
 
 SLOT_MS = round(1000 * SLOT_SECONDS)
 """Milliseconds between frames."""
@@ -31,6 +25,9 @@ START_MS = (16 * 60 + 45) * 60_000
 
 def write_deepsense(drives: Drives, folder: str | os.PathLike, scenario: int = 8) -> None:
     """Writes drives as a DeepSense scenario; `read_deepsense` gives the same arrays back, to the last bit.
+
+    But for the camera's frames: they become JPEGs of the highest quality, and a few gray levels in a hundred come back
+    one or two off. What is derived is not written: 'radar' and 'doppler' come of 'beat', 'masks' of 'camera'.
 
     `index` and time stamps run on over slots without a frame, so that a gap is read back as a gap; slots are
     read back counted from the drive's first frame. Positions go to `unit2_loc_cal`, a NaN to no file. The
@@ -62,20 +59,26 @@ def write_deepsense(drives: Drives, folder: str | os.PathLike, scenario: int = 8
         raise InputError(f"{folder}: cannot be written: {error.strerror}") from error
 
 
-def origin(folder: str | os.PathLike, scenario: int = 8) -> str | None:
-    """Where the folder that `read_deepsense` finds comes from: `ORIGIN` if `write_deepsense` wrote it, or else None.
+def origin(folder: str | os.PathLike | Sequence[str | os.PathLike], scenario: int | None = None) -> str | None:
+    """Where what `read_deepsense` finds comes from: `ORIGIN` if `write_deepsense` wrote a folder of it, or else None.
 
     Whatever stands under the name `MARKER` counts; it is neither opened nor followed.
 
     Raises:
       InputError: there is no such scenario.
     """
-    return ORIGIN if os.path.lexists(find_csv(Path(folder), scenario).parent / MARKER) else None
+    folders = [folder] if isinstance(folder, str | os.PathLike) else folder
+    tables = [find_csv(Path(place), scenario) for place in folders]
+    return ORIGIN if any(os.path.lexists(table.parent / MARKER) for table in tables) else None
 
 
 def _checked(drives: Drives) -> dict[str, np.ndarray]:
     """The drives' arrays by name, on the host, found to fit the format."""
     unknown = sorted(set(drives.sensors) - set(SENSORS))
+    for name in unknown:
+        if name in DERIVED:
+            source = DERIVED[name].source
+            raise InputError(f"sensors: expected {source!r}, which files hold and {name!r} comes of, found {name!r}")
     if unknown:
         raise InputError(f"sensors: expected only {sorted(SENSORS)} in drives to write, found {unknown}")
     arrays = {name: np.asarray(array) for name, array in drives.sensors.items()}
@@ -118,8 +121,8 @@ def _write(arrays: dict[str, np.ndarray], folder: Path, name: str) -> None:
         column = COLUMNS[quantity]
         column.write(folder / column.path.format(frame), array)
 
-    write("station", 0, np.array(STATION_PLACE))  # one file for all frames
-    for frame, place in enumerate(to_degrees(arrays["position"], STATION_PLACE)):
+    write("station", 0, np.zeros(2))  # one file for all frames
+    for frame, place in enumerate(arrays["position"]):
         for quantity in (*sensed, "power"):
             write(quantity, frame, arrays[quantity][frame])
         if not np.isnan(place).any():

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,6 +9,14 @@ from beamkd.data import write_deepsense
 
 LENGTHS = (5, 4)
 """Frames of the hand-made drives, numbered 3 and 1."""
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch) -> Path:
+    """A folder of the test's own for drives that are kept decoded."""
+    home = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home))
+    return home / "beamkd" / "decoded"
 
 
 @pytest.fixture
