@@ -20,11 +20,13 @@ class Dataset:
       windows: W windows.
       split: rows of each part, [members, N].
       origin: what a folder says of how it came about; None if it says nothing.
+      scenarios: numbers of the DeepSense scenarios that it was read from.
     """
 
     windows: Windows
     split: Split
     origin: str | None = None
+    scenarios: tuple[int, ...] = ()
 
     @property
     def observed(self) -> int:
@@ -60,7 +62,11 @@ class Dataset:
 
 
 def deal(
-    keys: Array, windows: Windows, order: Literal["random", "inorder"] = "random", origin: str | None = None
+    keys: Array,
+    windows: Windows,
+    order: Literal["random", "inorder"] = "random",
+    origin: str | None = None,
+    scenarios: tuple[int, ...] = (),
 ) -> Dataset:
     """A dataset of windows whose drives are dealt out for each member, as `split_drives` does.
 
@@ -69,5 +75,6 @@ def deal(
       windows: W windows.
       order: of the drives.
       origin: what a folder says of how it came about.
+      scenarios: numbers of the DeepSense scenarios that the windows are of.
     """
-    return Dataset(windows, stack_splits([split_drives(key, windows, order) for key in keys]), origin)
+    return Dataset(windows, stack_splits([split_drives(key, windows, order) for key in keys]), origin, scenarios)

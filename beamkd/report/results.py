@@ -46,10 +46,13 @@ def data_source(results: dict[str, Any]) -> str:
         return "the built-in simulated street. Simulated: everything, traffic, LiDAR and receive powers."
     if data["source"] == "tfds":
         return f"a TFDS dataset ({data['origin']}). Receive powers, positions and LiDAR: as in the dataset."
-    folder = f"a folder in the form of DeepSense 6G Scenario {data['scenario']}"
+    scenario, config = data["scenario"], results["config"]
+    folder = f"a folder in the form of DeepSense 6G Scenario {scenario}"
+    if isinstance(scenario, list | tuple):
+        folder = f"folders in the form of DeepSense 6G Scenarios {', '.join(map(str, scenario))}"
     if data.get("origin"):
         folder += f" ({data['origin']})"
-    if results["config"]["lidar"] == "raycast":
+    if config["lidar"] == "raycast" or "lidar" in config.get("simulated", ()):
         return f"{folder}. Receive powers and positions: as in the folder. LiDAR: simulated along these positions."
     return f"{folder}. Receive powers, positions and LiDAR: as in the folder."
 

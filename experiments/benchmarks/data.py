@@ -141,7 +141,7 @@ def _read_folder(bench: Bench) -> Iterator[Timing]:
 def _pipeline(bench: Bench) -> Iterator[Timing]:
     """The whole data-free experiment with each recipe, compilation included, once."""
     devices = max(point.devices for point in bench.points)
-    folder = {"source": "deepsense", "data_dir": bench.folder, "split": "inorder"}  # as the authors' program
+    folder = {"source": "deepsense", "data_dir": (bench.folder,), "split": "inorder"}  # as the authors' program
     source = folder if bench.folder else {}
     flags = {"scenario": bench.scenario, "seed": bench.seed, "quick": bench.quick, "devices": devices, **source}
     for recipe, seeds in itertools.product(bench.pipeline_recipes, bench.pipeline_seeds):

@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from beamkd.base import Array, Model, Rows, as_taken
 from beamkd.claims import METRICS
-from beamkd.data import Dataset, deal, forward_of, make_windows, on_host
+from beamkd.data import Dataset, deal, forward_of, make_windows, on_host, scenario_number
 from beamkd.models import count_weights, save_network
 from beamkd.training import (
     FitState,
@@ -52,7 +52,9 @@ def open_dataset(run: Run, config: Flags) -> tuple[Dataset, Array]:
     keys = jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds))
 
     def load():
-        return deal(keys, make_windows(load_drives(config, run.drives)), config.split, data_origin(config))
+        windows = make_windows(load_drives(config, run.drives))
+        numbers = tuple(scenario_number(folder, config.scenario) for folder in config.data_dir)
+        return deal(keys, windows, config.split, data_origin(config), numbers if config.source == "deepsense" else ())
 
     with run.phase("data"):
         dataset = agreed(load)  # each process has files of its own
@@ -150,13 +152,17 @@ def describe(config: Flags, dataset: Dataset) -> dict[str, Any]:
     parts = {name: getattr(dataset.split, name).mask.sum(-1) for name in drives}
     return {
         "source": config.source,
-        "scenario": config.scenario if config.source == "deepsense" else None,
+        "scenario": _one_or_all(dataset.scenarios),
         "origin": dataset.origin,
         "windows": {name: int(counts[0]) for name, counts in parts.items()},
         "windows_by_seed": parts,
         "drives": drives,
         "streamed": on_host(dataset.windows),
     }
+
+
+def _one_or_all(scenarios: tuple[int, ...]) -> int | tuple[int, ...] | None:
+    return scenarios if len(scenarios) > 1 else next(iter(scenarios), None)
 
 
 def _drives(dataset: Dataset) -> dict[str, int]:

@@ -42,12 +42,16 @@ class Flags:
 
     source: Literal["sim", "deepsense", "tfds"] = "sim"
     """Where the data come from: the built-in street, a DeepSense 6G folder, or a prepared TFDS dataset of ours."""
-    data_dir: Path | None = None
-    """The folder, for `--source deepsense`; for `--source tfds` that of a version, or TFDS's own with one dataset."""
-    scenario: int = 8
-    """Number of the DeepSense scenario."""
+    data_dir: tuple[Path, ...] = ()
+    """The folder, for `--source deepsense`, or several, whose drives are put together; for `--source tfds` that of a
+    version, or TFDS's own with one dataset."""
+    scenario: int | None = None
+    """Number of the DeepSense scenario. If not given: of the only one in a folder, or 8 if that is one of several."""
     lidar: Literal["measured", "raycast"] = "measured"
-    """Scans of the folder, or scans simulated along its positions."""
+    """Scans of the folder, or scans simulated along its positions, without noise."""
+    simulated: tuple[str, ...] = ()
+    """Sensors that are simulated along the folder's positions, with noise, in place of its own files: `lidar`,
+    `radar`. Those that the networks do not see change nothing."""
     skip_bad: bool = False
     """Drop frames whose files are bad, and the windows over them, instead of stopping."""
     drives: int = SIMULATED_DRIVES
@@ -85,7 +89,9 @@ class Flags:
 
     def __post_init__(self):
         _expect_finite(self)
-        expect_at_least(self, scenario=1, drives=1, seeds=1, seed=0, batch_devices=1)
+        if self.scenario is not None:
+            expect_at_least(self, scenario=1)
+        expect_at_least(self, drives=1, seeds=1, seed=0, batch_devices=1)
         if self.resident is not None:
             expect_at_least(self, resident=0)
         _check_processes(self.coordinator, self.num_processes, self.process_id)
@@ -93,12 +99,17 @@ class Flags:
             raise InputError(f"--seed: expected less than {2**31 - self.seeds}, found {self.seed}")
         if self.street.beams < LEAST_BEAMS:
             raise InputError(f"--street.beams: expected {LEAST_BEAMS} or more, found {self.street.beams}")
-        if self.source != "sim" and self.data_dir is None:
+        found = " ".join(map(str, self.data_dir))
+        if self.source != "sim" and not self.data_dir:
             raise InputError(f"--data-dir: expected a folder with --source {self.source}, found none")
-        if self.source == "sim" and self.data_dir is not None:
-            raise InputError(f"--data-dir: expected none with --source sim, found {self.data_dir}")
+        if self.source == "sim" and self.data_dir:
+            raise InputError(f"--data-dir: expected none with --source sim, found {found}")
+        if self.source == "tfds" and len(self.data_dir) > 1:
+            raise InputError(f"--data-dir: expected one folder with --source tfds, found {found}")
         if self.source != "deepsense" and self.lidar != "measured":
             raise InputError(f"--lidar: expected it with --source deepsense only, found {self.lidar}")
+        if self.source != "deepsense" and self.simulated:
+            raise InputError(f"--simulated: expected it with --source deepsense only, found {' '.join(self.simulated)}")
 
 
 def _expect_finite(value: Any, path: str = "") -> None:
@@ -214,7 +225,8 @@ def _use_all_cores() -> None:
 def load_drives(config: Flags, folder: Path) -> Drives:
     """The data that the flags name; large ones are kept in `folder`, where a resumed run finds them."""
     if config.source == "deepsense":
-        options = {"lidar": config.lidar, "skip_bad": config.skip_bad, "progress": is_primary()}
+        options = {"lidar": config.lidar, "simulated": config.simulated, "skip_bad": config.skip_bad}
+        options["progress"] = is_primary()
         return read_deepsense(config.data_dir, config.scenario, **options)
     if config.source == "tfds":
         return _load_prepared(config, folder)
@@ -228,17 +240,17 @@ def data_origin(config: Flags) -> str | None:
     """What a folder says of how its data came about; None if there is none, or it says nothing."""
     if config.source == "deepsense":
         return origin(config.data_dir, config.scenario)
-    return open_tfds(config.data_dir).origin if config.source == "tfds" else None
+    return open_tfds(*config.data_dir).origin if config.source == "tfds" else None
 
 
 def _load_prepared(config: Flags, folder: Path) -> Drives:
     """The drives of a TFDS dataset, as `load_drives`."""
-    prepared = open_tfds(config.data_dir)
+    prepared = open_tfds(*config.data_dir)
     (beams,) = prepared.power.shape
     if beams < LEAST_BEAMS:
         raise InputError(f"--data-dir: expected {LEAST_BEAMS} beams or more, found {beams}")
     if prepared.frames <= most_resident(config) * config.street.max_frames:
-        return read_tfds(config.data_dir)
+        return read_tfds(*config.data_dir)
     return _kept(config, folder, lambda: tfds_pieces(prepared))
 
 

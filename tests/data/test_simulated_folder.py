@@ -36,7 +36,7 @@ def test_a_simulated_folder_read_back_gives_identical_windows(tmp_path):
 
 def test_runs_say_that_a_folder_of_ours_is_simulated_and_of_another_folder_no_more_than_they_know(tmp_path):
     write_deepsense(simulate(jax.random.key(3), STREET, 8), tmp_path / "download" / "street", scenario=9)
-    flags = {"source": "deepsense", "data_dir": tmp_path / "download", "scenario": 9}
+    flags = {"source": "deepsense", "data_dir": (tmp_path / "download",), "scenario": 9}
     read, cast = "Receive powers, positions and LiDAR: as in the folder.", "LiDAR: simulated along these positions."
     assert said(**flags) == (OURS.strip("()"), f"{FOLDER} {OURS}. {read}")
     assert said(**flags, lidar="raycast")[1].endswith(cast)

@@ -59,7 +59,7 @@ def _state(path: str) -> tuple[int, int]:
 
 
 def keep_decoded(
-    key: str, pieces: Callable[[list[str]], Iterator[Drives]], home: Path | None = None
+    key: str, sensors: Sequence[str], pieces: Callable[[list[str]], Iterator[Drives]]
 ) -> tuple[Drives, list[str]]:
     """Drives kept under a key, made first where they are not there whole.
 
@@ -67,8 +67,8 @@ def keep_decoded(
 
     Args:
       key: by `digest`.
+      sensors: names of those that the drives have.
       pieces: pieces(told) -> drives, a few at a time; adds lines on them to a list.
-      home: folder for all that is kept; `$XDG_CACHE_HOME/beamkd/decoded` or its like if None.
 
     Returns:
       The drives, memory-mapped, and the lines.
@@ -76,15 +76,17 @@ def keep_decoded(
     Raises:
       InputError: of the pieces, or the folder cannot be written.
     """
-    home = home or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "beamkd" / "decoded"
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "beamkd" / "decoded"
     folder, lines = home / key, home / f"{key}.txt"
     try:
         home.mkdir(parents=True, exist_ok=True)
         with _locked(home / f"{key[0]}.lock"):
             try:
-                drives = open_drives(folder)
-                told = lines.read_text().splitlines()
-            except (InputError, OSError, UnicodeDecodeError):  # not there, or damaged
+                drives, told = open_drives(folder), lines.read_text().splitlines()
+                whole = set(drives.sensors) == set(sensors)
+            except (InputError, OSError, UnicodeDecodeError):
+                whole = False
+            if not whole:
                 told = []
                 drives = store_drives(folder, _noted(pieces, told, lines))
                 with contextlib.suppress(OSError):  # another process removes the same

@@ -136,7 +136,7 @@ def read_deepsense(
     recordings = [_open(place, scenario, wanted) for place in folders]
     pieces = functools.partial(_pieces, recordings, wanted, progress)
     if set(COSTLY) & set(wanted.sensors):
-        drives, told = keep_decoded(_key(recordings, wanted), pieces)
+        drives, told = keep_decoded(_key(recordings, wanted), wanted.sensors, pieces)
     else:
         told: list[str] = []
         drives = jax.tree.map(lambda *parts: np.concatenate(parts), *pieces(told))

@@ -35,6 +35,7 @@ BAD = {
     "data-dir for tfds": ["--source", "tfds"],
     "data-dir for sim": ["--data-dir", "folder"],
     "lidar": ["--lidar", "raycast"],
+    "simulated for sim": ["--simulated", "lidar"],
     "split": ["--split", "sideways"],
     "scenario": ["--scenario", "0"],
     "teacher": ["--teacher", "transformer"],
