@@ -63,7 +63,10 @@ class Drives:
 
     Attributes:
       sensors: what was sensed in each frame, by name, [F, ...]. 'lidar': [F, 216] float32, range in metres of each
-        ray, static clutter removed, 0 where nothing moves.
+        ray, static clutter removed, 0 where nothing moves. 'radar': [F, 256, 64] float32, range-angle maps; 'doppler':
+        [F, C, 64] float32, Doppler-angle maps; 'beat': [F, 4, 256, C] complex64, what these are made of. 'camera':
+        [F, 224, 224] uint8, gray; 'masks': [F, 224, 28] uint8, motion masks, bits packed as by `numpy.packbits`.
+        'gps': [F, 2] float32, as `position`, but as a receiver has it.
       power: [F, M] float32, receive power of each beam, linear, in a unit of the recording's own.
       position: [F, 2] float32, metres from the base station: along broadside, and to the left of it, along the road.
         Azimuth grows to the left; DeepSense numbers its beams from left to right.

@@ -23,7 +23,8 @@ def said(**flags):
     run = types.SimpleNamespace(phase=contextlib.nullcontext, say=print, drives=None)
     dataset, _ = open_dataset(run, config)
     data = describe(config, dataset)
-    return data["origin"], data_source({"data": data, "config": {"lidar": config.lidar}})
+    named = {"lidar": config.lidar, "simulated": config.simulated}
+    return data["origin"], data_source({"data": data, "config": named})
 
 
 def test_a_simulated_folder_read_back_gives_identical_windows(tmp_path):
@@ -44,6 +45,17 @@ def test_runs_say_that_a_folder_of_ours_is_simulated_and_of_another_folder_no_mo
     assert said(**flags) == (None, f"{FOLDER}. {read}")
     origin, text = said(**flags, lidar="raycast")
     assert origin is None and text == f"{FOLDER}. Receive powers and positions: as in the folder. {cast}"
+
+
+def test_runs_on_several_folders_name_them_all(tmp_path):
+    for number in (9, 31):
+        write_deepsense(simulate(jax.random.key(number), STREET, 8), tmp_path / str(number), scenario=number)
+    (tmp_path / "9" / MARKER).unlink()
+    origin, text = said(source="deepsense", data_dir=(tmp_path / "9", tmp_path / "31"), simulated=("lidar",))
+    assert origin == OURS.strip("()")
+    assert text.startswith("folders in the form of DeepSense 6G Scenarios 9, 31 (") and text.endswith(
+        "Receive powers and positions: as in the folder. LiDAR: simulated along these positions."
+    )
 
 
 def test_runs_on_the_built_in_street_have_no_folder_to_speak_of():

@@ -11,7 +11,7 @@ import numpy as np
 from beamkd.base import Array
 from beamkd.sim import doppler_angle_map, motion_masks, range_angle_map
 
-SHAPES = 16
+SHAPES = 8
 """Frames are filled up to a multiple of so many: a program is compiled for each number of frames."""
 
 AT_ONCE = 4

@@ -3,7 +3,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from beamkd.data import read_deepsense, write_deepsense
+from beamkd.data import read_deepsense, scenario_number, write_deepsense
 from beamkd.data.deepsense.table import MOST_LINES, read_table
 from tests.data.deepsense.refusals import CAR, FOURTH, POWER, refused
 
@@ -260,3 +260,35 @@ def test_a_missing_table_is_refused_with_what_was_found(scenario):
 def test_two_tables_of_one_scenario_are_refused(drives, scenario, tmp_path):
     write_deepsense(drives, tmp_path / "copy")
     assert "copy" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("below", [".", "DEV[95%]", "Scenario31/DEV[95%]"])
+@pytest.mark.parametrize("suffix", ["", "_dev"])
+def test_the_only_scenario_of_a_folder_needs_no_number(drives, tmp_path, below, suffix):
+    write_deepsense(drives, tmp_path / "download" / below, 31)
+    (path,) = (tmp_path / "download").rglob("scenario31.csv")
+    path.rename(path.with_name(f"scenario31{suffix}.csv"))
+    assert scenario_number(tmp_path / "download") == 31
+    np.testing.assert_array_equal(read_deepsense(tmp_path / "download").power, drives.power)
+
+
+def test_of_several_scenarios_8_is_meant_or_one_has_to_be_named(drives, scenario, tmp_path):
+    for number in (31, 32):
+        write_deepsense(drives, tmp_path / f"Scenario{number}", number)
+    assert scenario_number(tmp_path) == 8
+    assert scenario_number(tmp_path, 32) == 32
+    (scenario / "scenario8.csv").unlink()
+    message = refused(tmp_path)
+    assert "scenario: expected a number" in message and "[31, 32]" in message
+
+
+def test_a_scenario_further_up_is_preferred(drives, scenario):
+    write_deepsense(drives, scenario / "more", 31)
+    (scenario / "scenario8.csv").rename(scenario / "scenario9.csv")
+    assert scenario_number(scenario) == 9
+
+
+@pytest.mark.parametrize("name", ["scenario08.csv", "scenario.csv", "scenario8.csv.bak", "scenario99999999999.csv"])
+def test_other_names_are_no_scenario(scenario, name):
+    (scenario / "scenario8.csv").rename(scenario / name)
+    assert "expected scenarioN.csv or scenarioN_dev.csv, found" in refused(scenario)

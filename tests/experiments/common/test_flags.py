@@ -1,6 +1,7 @@
 import dataclasses
 import errno
 import json
+from pathlib import Path
 
 import jax
 import pytest
@@ -77,6 +78,21 @@ def test_bad_flag_is_one_line_that_names_it_and_nothing_is_written(name, refused
 def test_missing_folder_is_refused(refused, tmp_path):
     errors = refused("--source", "deepsense", "--data-dir", tmp_path / "nowhere", "--out", tmp_path / "run")
     assert "nowhere" in errors
+
+
+def test_several_folders_and_simulated_sensors_are_taken_from_the_command_line(monkeypatch, tmp_path):
+    found = []
+    words = ["--source", "deepsense", "--data-dir", "A", "B", "C", "--simulated", "lidar", "radar", "--seeds", "2"]
+    main("datafree", DataFree, found.append, words, defaults)
+    monkeypatch.setattr(common_flags, "read_deepsense", lambda *given, **options: (*given, options["simulated"]))
+    assert found[0].seeds == 2
+    folders = tuple(map(Path, "ABC"))
+    assert load_drives(found[0], tmp_path) == (folders, None, ("lidar", "radar"))
+
+
+def test_an_unknown_simulated_sensor_is_refused(refused, tmp_path):
+    flags = ["--source", "deepsense", "--data-dir", tmp_path, "--simulated", "sonar", "--out", tmp_path / "run"]
+    assert "simulated: expected names out of" in refused(*flags)
 
 
 def test_missing_teacher_file_is_refused(refused, tmp_path):
