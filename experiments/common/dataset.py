@@ -53,8 +53,9 @@ def open_dataset(run: Run, config: Flags) -> tuple[Dataset, Array]:
 
     def load():
         windows = make_windows(load_drives(config, run.drives))
-        numbers = tuple(scenario_number(folder, config.scenario) for folder in config.data_dir)
-        return deal(keys, windows, config.split, data_origin(config), numbers if config.source == "deepsense" else ())
+        folders = config.data_dir if config.source == "deepsense" else ()
+        numbers = tuple(scenario_number(folder, config.scenario) for folder in folders)
+        return deal(keys, windows, config.split, data_origin(config), numbers)
 
     with run.phase("data"):
         dataset = agreed(load)  # each process has files of its own
