@@ -1,0 +1,111 @@
+"""What sensors see of generated scenes, softly enough for a gradient: the same scene for any sensor.
+
+A generator that inverts a teacher draws scenes; one of these functions makes of them what the teacher takes. Each takes
+scenes and the shape of one frame, and gives frames [B, T, ...] in the units of networks.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from beamkd.base import SLOT_SECONDS, Array
+from beamkd.models.scene import SPACING, Scene
+from beamkd.sim import Boxes, Camera, beat_signal, camera_frame, range_angle_map, reflect
+from beamkd.sim.camera import BODY as CAR
+from beamkd.sim.camera import MOVED, blur
+from beamkd.sim.street import BODY as SEEN_BY_LIDAR
+from beamkd.sim.track import RADAR_BODY
+
+METRES = 10.0
+"""m, of a scene's unit."""
+
+EDGE = 1.0
+"""Rays over which an object fades at its sides; a hard edge would have no gradient."""
+
+NEAREST = 0.1
+"""In units of 10 m: nothing comes nearer."""
+
+SOFT = 0.3
+"""Of the change at which a pixel has moved: how gradually it does so, for gradients alone."""
+
+STILL = jax.random.key(0)
+"""PRNG key of how the points of an object move by themselves: the same way in every frame."""
+
+LEVEL = 1.0
+"""Gray levels that a pixel has to change by, at least."""
+
+
+def scans(scene: Scene, shape: tuple[int]) -> Array:
+    """LiDAR scans [B, T, R] in units of 10 m; where several objects are seen, of the farthest.
+
+    Inside, arrays are [B, objects, T] and [B, objects, T, R].
+    """
+    (rays,) = shape
+    away = jnp.sqrt(scene.across**2 + scene.along**2 + NEAREST**2)
+    centre = 0.5 * rays + jnp.arctan2(scene.along, scene.across) / SPACING
+    offset = jnp.arange(rays) - centre[..., None]
+    half = scene.half / away
+    inside = jax.nn.sigmoid((half[..., None] - jnp.abs(offset)) / EDGE)
+    ranges = jax.nn.relu(away[..., None] + 0.01 * scene.tilt[..., None] * offset)
+    return (ranges * inside * scene.present[..., None]).max(1)
+
+
+def range_angle_maps(scene: Scene, shape: tuple[int, int]) -> Array:
+    """Radar maps [B, T, 256, 64] of the objects' sides; what is half there reflects half as much."""
+    step = METRES * (scene.along[..., 1:] - scene.along[..., :-1])[..., :1]
+    speed = jnp.concatenate([jnp.zeros_like(step), step], -1) / SLOT_SECONDS  # [B, objects, 2] m/s
+    boxes = _boxes(scene, RADAR_BODY)
+
+    def one(boxes, speed, present):
+        points = reflect(STILL, boxes, speed)
+        share = jnp.repeat(present, len(points.amplitude) // len(present))
+        return range_angle_map(beat_signal(points.replace(amplitude=points.amplitude * share)))
+
+    times = boxes.centre.shape[1]
+    speeds, present = (jnp.repeat(part[:, None], times, axis=1) for part in (speed, scene.present[..., 0]))
+    return _by_frame(one, boxes, speeds, present)
+
+
+def motion(scene: Scene, shape: tuple[int, int]) -> Array:
+    """Motion masks [B, T, H, W]: 0 or 1, with the gradient of a gradual change between them."""
+    camera = Camera(rows=shape[0], columns=shape[1])
+    step = scene.along[..., 1:2] - scene.along[..., :1]
+    boxes = _boxes(scene.replace(along=jnp.concatenate([scene.along[..., :1] - step, scene.along], -1)), CAR)
+
+    def one(boxes, present):
+        return camera_frame(boxes, camera=camera, present=present)
+
+    present = jnp.repeat(scene.present[:, None, :, 0], boxes.centre.shape[1], axis=1)
+    gray = blur(_by_frame(one, boxes, present))
+    change = jnp.abs(gray[:, 1:] - gray[:, :-1])
+    least = jax.lax.stop_gradient(jnp.maximum(MOVED * change.max((-1, -2), keepdims=True), LEVEL))
+    gradual = jax.nn.sigmoid((change / least - 1) / SOFT)
+    return gradual + jax.lax.stop_gradient((change > least).astype(gradual.dtype) - gradual)
+
+
+def _by_frame(render: Callable[..., Array], *scenes: Any) -> Array:
+    """Frames [B, T, ...] of what stands in each, [B, T, ...], rendered one after another, and again for a gradient."""
+    shape = jax.tree.leaves(scenes)[0].shape[:2]
+    flat = jax.tree.map(lambda part: part.reshape(-1, *part.shape[2:]), scenes)
+    frames = jax.lax.map(jax.checkpoint(lambda one: render(*one)), flat)
+    return frames.reshape(*shape, *frames.shape[1:])
+
+
+def _boxes(scene: Scene, body: tuple[float, float]) -> Boxes:
+    """Boxes [B, T, objects] in m, as long as a sensor sees a car for which a LiDAR sees `SEEN_BY_LIDAR`."""
+    along = METRES * scene.along.swapaxes(1, 2)  # [B, T, objects]
+    across = jnp.broadcast_to(METRES * scene.across.swapaxes(1, 2), along.shape)
+    longer = 2 * METRES * SPACING * scene.half.swapaxes(1, 2) / SEEN_BY_LIDAR[0]
+    size = jnp.stack([jnp.broadcast_to(body[0] * longer, along.shape), jnp.full(along.shape, body[1])], -1)
+    heading = jnp.where(scene.along[..., -1:] < scene.along[..., :1], -jnp.pi / 2, jnp.pi / 2).swapaxes(1, 2)
+    return Boxes(jnp.stack([across, along], -1), size, jnp.broadcast_to(heading, along.shape))
+
+
+RENDERERS: dict[str, Callable[[Scene, tuple[int, ...]], Array]] = {
+    "lidar": scans,
+    "radar": range_angle_maps,
+    "masks": motion,
+}
+"""By sensor."""
