@@ -48,7 +48,7 @@ def same(found, expected):
 def test_the_street_gives_the_same_dataset_from_the_simulator_and_from_its_files(split, prepared, open_with):
     simulated, keys, _ = open_with(drives=DRIVES, split=split)
     folder = prepared / "datasets" / "beamkd_street"
-    dataset, own_keys, data = open_with(source="tfds", data_dir=folder, split=split)
+    dataset, own_keys, data = open_with(source="tfds", data_dir=(folder,), split=split)
     same(dataset.windows, simulated.windows)
     same(dataset.split, simulated.split)
     assert (keys == own_keys).all()
@@ -56,8 +56,8 @@ def test_the_street_gives_the_same_dataset_from_the_simulator_and_from_its_files
 
 
 def test_a_deepsense_folder_gives_the_same_dataset_read_directly_and_as_tfds(prepared, open_with):
-    read, _, _ = open_with(source="deepsense", data_dir=prepared / "scenario", scenario=9)
-    dataset, _, data = open_with(source="tfds", data_dir=prepared / "datasets" / "deepsense6g")
+    read, _, _ = open_with(source="deepsense", data_dir=(prepared / "scenario",), scenario=9)
+    dataset, _, data = open_with(source="tfds", data_dir=(prepared / "datasets" / "deepsense6g",))
     same(dataset.windows, read.windows)
     same(dataset.split, read.split)
     said = data_source({"data": data, "config": {"lidar": "measured"}})
