@@ -307,7 +307,8 @@ def _assemble(
         seen[name] = to_metres(seen[name], seen["station"], wanted.broadside).astype(np.float32)
     drive, slot = recording.drive[rows], recording.slot[rows]
     if wanted.simulated:
-        seen |= sense_drive(wanted.simulated, recording.scenario, int(drive[0]), seen["car"])
+        numbers = recording.scenario, int(drive[0]), int(slot[0]) // PIECE
+        seen |= sense_drive(wanted.simulated, numbers, seen["car"])
     made = Drives(sensors=seen, power=seen["power"], position=seen["car"], drive=drive, slot=slot)
     sensors = {name: seen[name] if name in seen else _derive(name, made, last) for name in wanted.sensors}
     return made.replace(sensors=sensors), jax.tree.map(lambda array: array[-1:], made)

@@ -198,11 +198,11 @@ def test_a_place_that_cannot_be_written_is_named_with_the_way_out(folder, tmp_pa
 def test_simulated_sensors_are_kept_too(folder, monkeypatch):
     calls = []
 
-    def sense(names, scenario, drive, position):
-        calls.append((names, scenario, drive, len(position)))
+    def sense(names, numbers, position):
+        calls.append((names, numbers, len(position)))
         return {"radar": np.zeros((len(position), 2, 2), np.float32)}
 
     monkeypatch.setattr(reader, "sense_drive", sense)
     for _ in range(2):
         read_deepsense(folder, sensors=("radar",), simulated=("radar",))
-    assert calls == [(("radar",), 8, 3, 5), (("radar",), 8, 1, 4)]
+    assert calls == [(("radar",), (8, 3, 0), 5), (("radar",), (8, 1, 0), 4)]

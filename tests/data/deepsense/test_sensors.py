@@ -1,6 +1,7 @@
 """Radar, camera and GPS of a folder: read, derived, written, simulated, joined."""
 
 import csv
+import functools
 import io
 import logging
 import shutil
@@ -368,7 +369,7 @@ def test_simulated_sensors_need_positions_alone_and_are_those_of_sense_track(dri
     for number, rows in ((3, slice(0, 5)), (1, slice(5, 9))):
         count = rows.stop - rows.start
         place = np.concatenate([both.position[rows], np.repeat(both.position[rows][-1:], 8 - count, 0)])
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 9), number)
+        key = functools.reduce(jax.random.fold_in, (9, number, 0), jax.random.key(0))
         expected = sense_track(key, place, np.arange(8, dtype=np.int32) // count, names)
         for name in names:
             np.testing.assert_array_equal(both.sensors[name][rows], expected[name][:count])
@@ -401,7 +402,7 @@ def test_scans_without_noise_stand_beside_simulated_radar(drives, tmp_path):
 def test_what_is_derived_of_a_simulated_sensor_is_simulated(drives, tmp_path, monkeypatch):
     frames = moving_frames(5)
 
-    def sense(names, scenario, drive, position):
+    def sense(names, numbers, position):
         assert names == ("camera",)
         return {"camera": frames[: len(position)]}
 
