@@ -1,6 +1,11 @@
-"""Layers over maps, [N, H, W, channels]: convolutions, normalisation, pooling."""
+"""Layers over maps, [N, H, W, channels]: convolutions, normalisation, pooling.
+
+On a CPU XLA takes tens of times as long for the gradients of its convolutions and pooling as for products of matrices
+and sums of slices, which is what stands here in their place. Elsewhere XLA's own are right; `_on_cpu` alone decides.
+"""
 
 import functools
+from collections.abc import Iterator
 
 import chex
 import jax
@@ -8,7 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from beamkd.base import Array
-from beamkd.models.layers import Linear, uniform_fan_in
+from beamkd.models.layers import repeat_rows, uniform_fan_in
 
 EPSILON = 1e-5
 """Added to a variance before its root is divided by, as in PyTorch."""
@@ -26,8 +31,13 @@ class Conv2d(nn.Module):
     def __call__(self, inputs: Array) -> Array:
         """Convolve `inputs` [N, H, W, in]."""
         chex.assert_rank(inputs, 4)
-        taps = [tap for row in shifted(inputs, self.width, self.stride) for tap in row]
-        return Linear(self.features, self.use_bias)(jnp.concatenate(taps, axis=-1))
+        shape = (self.width, self.width, inputs.shape[-1], self.features)
+        init = uniform_fan_in(self.width**2 * inputs.shape[-1])
+        maps = convolve(inputs, self.param("kernel", init, shape), self.stride)
+        if not self.use_bias:
+            return maps
+        bias = self.param("bias", init, (self.features,))
+        return maps + repeat_rows(bias, maps[..., 0].size).reshape(maps.shape)
 
 
 class Depthwise(nn.Module):
@@ -40,8 +50,9 @@ class Depthwise(nn.Module):
         """Convolve `inputs` [N, H, W, C]."""
         chex.assert_rank(inputs, 4)
         kernel = self.param("kernel", uniform_fan_in(self.width**2), (self.width, self.width, inputs.shape[-1]))
-        rows = enumerate(shifted(inputs, self.width, 1))
-        return sum(tap * kernel[i, j] for i, row in rows for j, tap in enumerate(row))
+        if _on_cpu():
+            return _each_channel(inputs, kernel)
+        return _convolved(inputs, kernel[:, :, None], 1, groups=inputs.shape[-1])
 
 
 class Scale(nn.Module):
@@ -55,29 +66,217 @@ class Scale(nn.Module):
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
         """Scale `inputs` [N, H, W, C]."""
-        channels = inputs.shape[-1]
+        count, channels = len(inputs), inputs.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         shift = self.param("shift", nn.initializers.zeros, (channels,))
         if not self.groups:
-            return inputs * scale + shift
-        grouped = inputs.reshape(*inputs.shape[:3], self.groups, -1)
-        centred = grouped - grouped.mean((1, 2, 4), keepdims=True)
-        normal = centred * jax.lax.rsqrt(jnp.square(centred).mean((1, 2, 4), keepdims=True) + EPSILON)
-        return normal.reshape(inputs.shape) * scale + shift
+            return _scaled(inputs, repeat_rows(scale, count), repeat_rows(shift, count))
+        places = inputs.shape[1] * inputs.shape[2]
+        mean = self._of_groups(_sums(inputs) / places)
+        variance = nn.relu(self._of_groups(_sums(jnp.square(inputs)) / places) - jnp.square(mean))
+        scales = scale * jax.lax.rsqrt(variance + EPSILON)
+        return _scaled(inputs, scales, shift - mean * scales)
+
+    def _of_groups(self, values: Array) -> Array:
+        """For each channel of [N, C] the mean over its group."""
+        count, channels = values.shape
+        means = values.reshape(count, self.groups, -1).mean(-1)
+        return jnp.repeat(means, channels // self.groups, axis=1)
 
 
-def shifted(maps: Array, width: int, stride: int) -> list[list[Array]]:
-    """For each row and column of a `width` x `width` window, what stands there: [N, ⌈H / stride⌉, ⌈W / stride⌉, C].
+def convolve(maps: Array, kernel: Array, stride: int = 1) -> Array:
+    """Convolution with zeros around.
 
-    Windows are centred at every `stride`-th place; around the maps [N, H, W, C] stand zeros.
+    Args:
+      maps: [N, H, W, in].
+      kernel: [width, width, in, out].
+      stride: places from one window to the next.
+
+    Returns:
+      [N, ⌈H / stride⌉, ⌈W / stride⌉, out].
     """
-    _, height, length, _ = maps.shape
-    before = (width - 1) // 2
-    padded = jnp.pad(maps, ((0, 0), *[(before, width - 1 - before)] * 2, (0, 0)))
-    return [[padded[:, i : i + height : stride, j : j + length : stride] for j in range(width)] for i in range(width)]
+    if not _on_cpu():
+        return _convolved(maps, kernel, stride)
+    if stride == 1:
+        return _same(maps, kernel, (len(kernel) - 1) // 2)
+    # Blocks of stride x stride places as channels of one place, and the kernel likewise.
+    before = (len(kernel) - 1) // 2
+    front = -before % stride
+    back = -(len(kernel) + front) % stride
+    wide = jnp.pad(kernel, ((front, back), (front, back), (0, 0), (0, 0)))
+    return _same(_blocks(maps, stride), _blocks(wide[None], stride, 2)[0], (before + front) // stride)
 
 
 def max_pool(maps: Array) -> Array:
     """Greatest of each 3 x 3 places, two apart, of maps [N, H, W, C] that are nowhere negative."""
-    rows = shifted(maps, 3, 2)
-    return functools.reduce(jnp.maximum, (tap for row in rows for tap in row))
+    if not _on_cpu():
+        return nn.max_pool(maps, (3, 3), (2, 2), ((1, 1), (1, 1)))
+    return _max_of_three(_max_of_three(maps, 1), 2)
+
+
+def _on_cpu() -> bool:
+    return jax.default_backend() == "cpu"
+
+
+def _convolved(maps: Array, kernel: Array, stride: int, groups: int = 1) -> Array:
+    """XLA's own convolution."""
+    before = (len(kernel) - 1) // 2
+    padding = [(before, len(kernel) - 1 - before)] * 2
+    names = ("NHWC", "HWIO", "NHWC")
+    strides = (stride, stride)
+    return jax.lax.conv_general_dilated(
+        maps, kernel, strides, padding, dimension_numbers=names, feature_group_count=groups
+    )
+
+
+def _blocks(maps: Array, size: int, inner: int = 1) -> Array:
+    """Blocks of places as one place each, [N, ⌈H / size⌉, ⌈W / size⌉, size · size · C]; zeros fill them up.
+
+    The last `inner` axes are those within a place, of which the first grows.
+    """
+    count, height, width, *within = maps.shape
+    maps = jnp.pad(maps, ((0, 0), (0, -height % size), (0, -width % size), *[(0, 0)] * inner))
+    split = maps.reshape(count, -(-height // size), size, -(-width // size), size, *within)
+    first, *others = within
+    return split.swapaxes(2, 3).reshape(count, *split.shape[1:4:2], size * size * first, *others)
+
+
+def _shifts(maps: Array, width: int, before: int) -> Iterator[Array]:
+    """What stands at each place of the window around every place, [N, H, W, C] each; zeros stand around the maps."""
+    _, height, length, _ = maps.shape
+    around = (before, width - 1 - before)
+    padded = jnp.pad(maps, ((0, 0), around, around, (0, 0)))
+    return (padded[:, i : i + height, j : j + length] for i in range(width) for j in range(width))
+
+
+def _windows(maps: Array, width: int, before: int) -> Array:
+    """The window around every place, [N · H · W, width · width · C]."""
+    windows = jnp.concatenate([*_shifts(maps, width, before)], axis=-1)
+    return windows.reshape(-1, windows.shape[-1])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _same(maps: Array, kernel: Array, before: int) -> Array:
+    """Convolution of [N, H, W, in] and [width, width, in, out] to [N, H, W, out]: one product of matrices.
+
+    A window begins `before` places ahead of its own.
+    """
+    width, _, into, out = kernel.shape
+    if out >= into:
+        found = _windows(maps, width, before) @ kernel.reshape(-1, out)
+        return found.reshape(*maps.shape[:3], out)
+    # Of few outputs there is less to move than of many inputs.
+    products = maps.reshape(-1, into) @ kernel.transpose(2, 0, 1, 3).reshape(into, -1)
+    moved = _shifts(products.reshape(*maps.shape[:3], -1), width, before)
+    return sum(part[..., place * out : (place + 1) * out] for place, part in enumerate(moved))
+
+
+def _same_forward(maps: Array, kernel: Array, before: int) -> tuple[Array, tuple[Array, Array]]:
+    return _same(maps, kernel, before), (maps, kernel)
+
+
+def _same_backward(before: int, kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    maps, kernel = kept
+    width, _, into, out = kernel.shape
+    windows = _windows(gradient, width, width - 1 - before)
+    flipped = kernel[::-1, ::-1].swapaxes(2, 3)
+    back = (windows @ flipped.reshape(-1, into)).reshape(maps.shape)
+    if out >= into:
+        weights = _windows(maps, width, before).T @ gradient.reshape(-1, out)
+        return back, weights.reshape(kernel.shape)
+    weights = (windows.T @ maps.reshape(-1, into)).reshape(flipped.shape)
+    return back, weights[::-1, ::-1].swapaxes(2, 3)
+
+
+_same.defvjp(_same_forward, _same_backward)
+
+
+@jax.custom_vjp
+def _each_channel(maps: Array, kernel: Array) -> Array:
+    """Convolution of each channel of [N, H, W, C] with its own part of [width, width, C]."""
+    width, _, channels = kernel.shape
+    weights = kernel.reshape(-1, channels)
+    return sum(map(jnp.multiply, _shifts(maps, width, (width - 1) // 2), weights))
+
+
+def _each_channel_forward(maps: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _each_channel(maps, kernel), (maps, kernel)
+
+
+def _each_channel_backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    maps, kernel = kept
+    width, _, channels = kernel.shape
+    before = (width - 1) // 2
+    weights = kernel[::-1, ::-1].reshape(-1, channels)
+    back = sum(map(jnp.multiply, _shifts(gradient, width, width - 1 - before), weights))
+    found = [_sums(shift * gradient).sum(0) for shift in _shifts(maps, width, before)]
+    return back, jnp.stack(found).reshape(kernel.shape)
+
+
+_each_channel.defvjp(_each_channel_forward, _each_channel_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _max_of_three(maps: Array, axis: int) -> Array:
+    """Of every second place along an axis the greatest of itself and its neighbours, where nothing is negative."""
+    before, here, after = _three(maps, axis)
+    return jnp.maximum(jnp.maximum(before, here), after)
+
+
+def _three(maps: Array, axis: int) -> tuple[Array, Array, Array]:
+    """What stands before, at and behind every second place along an axis; zeros at the ends."""
+    length = maps.shape[axis]
+    maps = jnp.pad(maps, [(0, length % 2 if number == axis else 0) for number in range(maps.ndim)])
+    pairs = maps.reshape(*maps.shape[:axis], -1, 2, *maps.shape[axis + 1 :])
+    here, after = (jax.lax.index_in_dim(pairs, place, axis + 1, keepdims=False) for place in (0, 1))
+    return _later(after, axis), here, after
+
+
+def _later(maps: Array, axis: int, by: int = 1) -> Array:
+    """Everything one place further along an axis, or back; zeros come in."""
+    padding = [(0, 0, 0)] * maps.ndim
+    padding[axis] = (by, -by, 0)
+    return jax.lax.pad(maps, jnp.zeros((), maps.dtype), padding)
+
+
+def _max_forward(maps: Array, axis: int) -> tuple[Array, Array]:
+    return _max_of_three(maps, axis), maps
+
+
+def _max_backward(axis: int, maps: Array, gradient: Array) -> tuple[Array]:
+    """The gradient of a maximum goes to where it stands, the first place if to several."""
+    before, here, after = _three(maps, axis)
+    to_before = (before >= here) & (before >= after)
+    to_here = ~to_before & (here >= after)
+    back_here = jnp.where(to_here, gradient, 0)
+    back_after = jnp.where(to_before | to_here, 0, gradient) + _later(jnp.where(to_before, gradient, 0), axis, -1)
+    pairs = jnp.stack([back_here, back_after], axis + 1)
+    joined = pairs.reshape(*maps.shape[:axis], -1, *maps.shape[axis + 1 :])
+    return (jax.lax.slice_in_dim(joined, 0, maps.shape[axis], axis=axis),)
+
+
+_max_of_three.defvjp(_max_forward, _max_backward)
+
+
+def _sums(maps: Array) -> Array:
+    """Sums over the places of maps [N, H, W, C], [N, C]: a product with ones, as of `repeat_rows`."""
+    count, height, width, channels = maps.shape
+    return jnp.einsum("p,npc->nc", jnp.ones(height * width, maps.dtype), maps.reshape(count, -1, channels))
+
+
+@jax.custom_vjp
+def _scaled(maps: Array, scales: Array, shifts: Array) -> Array:
+    """Maps [N, H, W, C] times scales [N, C] plus shifts [N, C]."""
+    return maps * scales[:, None, None] + shifts[:, None, None]
+
+
+def _scaled_forward(maps: Array, scales: Array, shifts: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _scaled(maps, scales, shifts), (maps, scales)
+
+
+def _scaled_backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array, Array]:
+    maps, scales = kept
+    return gradient * scales[:, None, None], _sums(gradient * maps), _sums(gradient)
+
+
+_scaled.defvjp(_scaled_forward, _scaled_backward)

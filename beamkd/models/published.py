@@ -154,7 +154,7 @@ def _gru(sizes: Mapping[str, int], arrays: Mapping[str, Array]) -> _Built:
 
 
 def _lenet(sizes: Mapping[str, int], arrays: Mapping[str, Array]) -> _Built:
-    convolutions = {f"Conv2d_{number}": {"Linear_0": _convolution(arrays, f"conv{number + 1}")} for number in range(5)}
+    convolutions = {f"Conv2d_{number}": _convolution(arrays, f"conv{number + 1}") for number in range(5)}
     first = _linear(arrays, "fc1")  # of channels, rows, columns; ours stand as rows, columns, channels
     kernel = first["kernel"].reshape(2, 32, 8, -1).transpose(1, 2, 0, 3).reshape(first["kernel"].shape)
     layers = {
@@ -167,7 +167,7 @@ def _lenet(sizes: Mapping[str, int], arrays: Mapping[str, Array]) -> _Built:
 
 def _long_term(sizes: Mapping[str, int], arrays: Mapping[str, Array]) -> _Built:
     encoder = {
-        "Conv2d_0": {"Linear_0": _convolution(arrays, "image_cnn_layers.0")},
+        "Conv2d_0": _convolution(arrays, "image_cnn_layers.0"),
         "Scale_0": _fixed(arrays, "image_cnn_layers.1"),
     }
     for number, place in enumerate((4, 6, 8)):
@@ -175,13 +175,13 @@ def _long_term(sizes: Mapping[str, int], arrays: Mapping[str, Array]) -> _Built:
         encoder |= {
             f"Depthwise_{number}": {"kernel": arrays[f"{layer}.0.weight"][:, 0].transpose(1, 2, 0)},
             f"Scale_{2 * number + 1}": _fixed(arrays, f"{layer}.1"),
-            f"Linear_{number}": _convolution(arrays, f"{layer}.3"),
+            f"Linear_{number}": _pointwise(arrays, f"{layer}.3"),
             f"Scale_{2 * number + 2}": _fixed(arrays, f"{layer}.4"),
         }
     encoder |= {
-        "Linear_3": _convolution(arrays, "channel_attention.1"),
-        "Linear_4": _convolution(arrays, "channel_attention.3"),
-        "Conv2d_1": {"Linear_0": _convolution(arrays, "spatial_attention.0")},
+        "Linear_3": _pointwise(arrays, "channel_attention.1"),
+        "Linear_4": _pointwise(arrays, "channel_attention.3"),
+        "Conv2d_1": _convolution(arrays, "spatial_attention.0"),
     }
     kernels = jnp.split(arrays["multihead_attention.in_proj_weight"].T, 3, axis=1)
     biases = jnp.split(arrays["multihead_attention.in_proj_bias"], 3)
@@ -202,7 +202,7 @@ def _collaborative(sizes: Mapping[str, int], arrays: Mapping[str, Array]) -> _Bu
     encoder = {}
     for number in range(3):
         encoder |= {
-            f"Conv2d_{number}": {"Linear_0": _convolution(arrays, f"cnn_layers.{4 * number}")},
+            f"Conv2d_{number}": _convolution(arrays, f"cnn_layers.{4 * number}"),
             f"Scale_{number}": _fixed(arrays, f"cnn_layers.{4 * number + 1}"),
         }
     params = {"_Plain_0": encoder, **_after_masks(arrays, "fc_layer.0", "fc_layer.3")}
@@ -233,10 +233,15 @@ def _linear(arrays: Mapping[str, Array], name: str) -> dict[str, Array]:
 
 
 def _convolution(arrays: Mapping[str, Array], name: str) -> dict[str, Array]:
-    """Kernel [out, in, H, W] as that of `Conv2d`, whose inputs are channels within columns within rows."""
-    weight = arrays[f"{name}.weight"]
-    kernel = {"kernel": weight.transpose(2, 3, 1, 0).reshape(-1, len(weight))}
+    """A kernel [out, in, H, W] as [H, W, in, out], and its bias if it has one."""
+    kernel = {"kernel": arrays[f"{name}.weight"].transpose(2, 3, 1, 0)}
     return kernel | ({"bias": arrays[f"{name}.bias"]} if f"{name}.bias" in arrays else {})
+
+
+def _pointwise(arrays: Mapping[str, Array], name: str) -> dict[str, Array]:
+    """A convolution of 1 x 1 as a linear layer."""
+    layer = _convolution(arrays, name)
+    return layer | {"kernel": layer["kernel"][0, 0]}
 
 
 def _fixed(arrays: Mapping[str, Array], name: str) -> dict[str, Array]:
