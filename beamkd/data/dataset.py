@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from beamkd.base import Array, Batch, Rows, Stream, Windows
+from beamkd.data.inputs import taken_by_networks
 from beamkd.data.windows import Split, gather, on_host, select, split_drives, stack_splits
 
 
@@ -45,8 +46,14 @@ class Dataset:
 
     def spec(self, names: Sequence[str]) -> dict[str, jax.ShapeDtypeStruct]:
         """What a network of these sensors takes of one window, by name, [L, ...]: enough for its weights and costs."""
-        shapes = {name: (self.observed, *self.windows.frames.sensors[name].shape[1:]) for name in names}
-        return {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+
+        def spec(name):
+            frames = self.windows.frames.sensors[name]
+            stored = jax.ShapeDtypeStruct((self.observed, *frames.shape[1:]), frames.dtype)
+            shape = jax.eval_shape(functools.partial(taken_by_networks, name), stored).shape
+            return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+        return {name: spec(name) for name in names}
 
     def source(self, names: Sequence[str]) -> Windows | Stream:
         """The windows with these sensors alone; a stream of them where their frames do not live on the device."""

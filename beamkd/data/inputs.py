@@ -3,6 +3,7 @@
 A sensor that networks take in other units than those of `Drives` has a line in `UNITS`; nothing else here knows one.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import chex
@@ -14,10 +15,47 @@ from beamkd.base import MISSING, Array, Batch, Forward, Model, as_taken
 from beamkd.models.network import network
 
 METRES_PER_UNIT = 10.0
-"""Networks take LiDAR ranges in units of 10 m."""
+"""Networks take LiDAR ranges and positions in units of 10 m."""
 
-UNITS = {"lidar": METRES_PER_UNIT}
-"""By sensor, what is 1 to a network, in units of `Drives`; those that are not here are taken as they are."""
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """How networks take a sensor that `Drives` has in another form.
+
+    Attributes:
+      taken: from the form of `Drives` to the networks'.
+      stored: back.
+    """
+
+    taken: Callable[[Array], Array]
+    stored: Callable[[Array], Array]
+
+
+def _multiple(unit: float) -> Unit:
+    """What is `unit` in `Drives` is 1 to networks."""
+    return Unit(lambda values: values / unit, lambda values: values * unit)
+
+
+def _unpacked(masks: Array) -> Array:
+    """Masks [..., H, W] float32, 0 or 1, of bits [..., H, W / 8]; others as they are."""
+    return jnp.unpackbits(masks, axis=-1).astype(jnp.float32) if masks.dtype == jnp.uint8 else masks
+
+
+def _packed(masks: Array) -> Array:
+    """Bits [..., H, W / 8] of masks that are yes or no; of others, which a generator may draw softly, no bits."""
+    return jnp.packbits(masks, axis=-1) if masks.dtype == bool else masks
+
+
+UNITS = {"lidar": _multiple(METRES_PER_UNIT), "gps": _multiple(METRES_PER_UNIT), "masks": Unit(_unpacked, _packed)}
+"""By sensor; those that are not here are taken as they are, as floating-point numbers. Motion masks are stored as the
+bits of `numpy.packbits` along the last axis, [F, H, W / 8] uint8."""
+
+AS_STORED = _multiple(1.0)
+
+
+def taken_by_networks(name: str, values: Array) -> Array:
+    """A sensor's frames [..., F, ...] as networks take them, of those in the form of `Drives`."""
+    return UNITS.get(name, AS_STORED).taken(values)
 
 
 def sensor_input(*names: str, frames: int | None = None) -> Callable[[Batch], Array | dict[str, Array]]:
@@ -33,7 +71,7 @@ def sensor_input(*names: str, frames: int | None = None) -> Callable[[Batch], Ar
 
     def inputs(batch):
         first = 0 if frames is None else -frames
-        return as_taken({name: batch.sensors[name][:, first:] / UNITS.get(name, 1.0) for name in names})
+        return as_taken({name: taken_by_networks(name, batch.sensors[name][:, first:]) for name in names})
 
     return inputs
 
@@ -42,7 +80,8 @@ def sensor_batch(inputs: Array | Mapping[str, Array], future: int, name: str | N
     """The inverse of `sensor_input`: a batch without labels.
 
     Args:
-      inputs: as networks take them: of one sensor an array [B, L, ...]; of several such arrays by name.
+      inputs: as networks take them: of one sensor an array [B, L, ...]; of several such arrays by name. Masks of type
+        bool become bits, others stay numbers.
       future: J, slots ahead that are to be predicted.
       name: of the sensor, where there is one.
     """
@@ -51,7 +90,7 @@ def sensor_batch(inputs: Array | Mapping[str, Array], future: int, name: str | N
     chex.assert_equal_shape_prefix([*seen.values()], 1)
     count = len(next(iter(seen.values())))
     return Batch(
-        sensors={name: values * UNITS.get(name, 1.0) for name, values in seen.items()},
+        sensors={name: UNITS.get(name, AS_STORED).stored(values) for name, values in seen.items()},
         labels=jnp.full((count, future + 1), MISSING),
         power=jnp.zeros((count, future + 1, 0)),
         mask=jnp.ones(count, bool),

@@ -2,6 +2,7 @@
 
 from beamkd.models.baselines import RadarLeNet
 from beamkd.models.camera import CollaborativeStudent, LongTermStudent
+from beamkd.models.encoders import ENCODERS
 from beamkd.models.generator import Generator
 from beamkd.models.layers import Conv1d, Gru, Linear, count_weights, encode_frames
 from beamkd.models.lidar import CnnGruTeacher, GruStudent, GruTeacher
@@ -10,8 +11,10 @@ from beamkd.models.network import network
 from beamkd.models.published import load_published, published_model
 from beamkd.models.saved import load_network, save_network
 from beamkd.models.scene import SceneGenerator
+from beamkd.models.tracker import SensorStudent, SensorTeacher
 
 __all__ = [
+    "ENCODERS",
     "CnnGruTeacher",
     "CollaborativeStudent",
     "Conv1d",
@@ -24,6 +27,8 @@ __all__ = [
     "LongTermStudent",
     "RadarLeNet",
     "SceneGenerator",
+    "SensorStudent",
+    "SensorTeacher",
     "count_weights",
     "encode_frames",
     "load_network",

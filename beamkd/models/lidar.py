@@ -12,7 +12,8 @@ import chex
 from flax import linen as nn
 
 from beamkd.base import BEAMS, Array, Output
-from beamkd.models.layers import Conv1d, Dropout, Gru, Linear, encode_frames, in_pieces
+from beamkd.models.encoders import ScanEncoder
+from beamkd.models.layers import Dropout, Gru, Linear, encode_frames, in_pieces
 
 
 class _Network(nn.Module):
@@ -84,20 +85,6 @@ class GruStudent(GruTeacher):
     dropout: float = 0.1
 
 
-class _FrameEncoder(nn.Module):
-    """Convolutions along the rays of each scan and a linear embedding, [N, R] to [N, embed]."""
-
-    channels: tuple[int, ...]
-    embed: int
-
-    @nn.compact
-    def __call__(self, frames: Array) -> Array:
-        maps = frames[..., None]
-        for channels in self.channels:
-            maps = nn.relu(Conv1d(channels)(maps))
-        return Linear(self.embed)(maps.reshape(maps.shape[0], -1))
-
-
 class CnnGruTeacher(_Network):
     """Two convolutions along the rays of each scan, linear embedding, GRU, linear read-out."""
 
@@ -109,7 +96,7 @@ class CnnGruTeacher(_Network):
 
     def setup(self):
         """Encoder of frames; its weights are named as if its layers stood here."""
-        self.encoder = _FrameEncoder(self.channels, self.embed)
+        self.encoder = ScanEncoder(self.channels, self.embed)
         nn.share_scope(self, self.encoder)
 
     def frame_encoder(self) -> Callable[[Array], Array]:

@@ -40,6 +40,27 @@ class Conv2d(nn.Module):
         return maps + repeat_rows(bias, maps[..., 0].size).reshape(maps.shape)
 
 
+class PatchConv(nn.Module):
+    """Convolution of patches that do not overlap, [N, H, W, in] to [N, ⌈H / width⌉, ⌈W / width⌉, features].
+
+    Maps that are no multiple of `width` go on as zeros. Each value enters one product once, where a convolution whose
+    windows overlap copies it `width`² times.
+    """
+
+    features: int
+    width: int
+
+    @nn.compact
+    def __call__(self, inputs: Array) -> Array:
+        """Convolve `inputs` [N, H, W, in]."""
+        chex.assert_rank(inputs, 4)
+        count, height, length, channels = inputs.shape
+        padded = jnp.pad(inputs, ((0, 0), (0, -height % self.width), (0, -length % self.width), (0, 0)))
+        rows, columns = -(-height // self.width), -(-length // self.width)
+        patches = padded.reshape(count, rows, self.width, columns, self.width * channels).swapaxes(2, 3)
+        return Linear(self.features)(patches.reshape(count, rows, columns, -1))
+
+
 class Depthwise(nn.Module):
     """Convolution of each channel by itself, with zeros around, [N, H, W, C] to the same shape."""
 

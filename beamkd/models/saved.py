@@ -21,8 +21,10 @@ from beamkd.models.camera import CollaborativeStudent, LongTermStudent
 from beamkd.models.generator import Generator
 from beamkd.models.lidar import CnnGruTeacher, GruStudent, GruTeacher
 from beamkd.models.scene import SceneGenerator
+from beamkd.models.tracker import SensorStudent, SensorTeacher
 
-_SENSING = (CnnGruTeacher, CollaborativeStudent, GruStudent, GruTeacher, LongTermStudent, RadarLeNet)
+_OF_ONE_SENSOR = (CnnGruTeacher, CollaborativeStudent, GruStudent, GruTeacher, LongTermStudent, RadarLeNet)
+_SENSING = (*_OF_ONE_SENSOR, SensorStudent, SensorTeacher)
 MODULES = {module.__name__: module for module in (*_SENSING, Generator, SceneGenerator)}
 """What can be saved, by the name in a file."""
 
@@ -122,6 +124,8 @@ def _rebuilt(metadata: dict[str, str]) -> tuple[nn.Module, dict[str, tuple[int, 
 
 def _like(value: Any, usual: Any) -> bool:
     """Whether a value is of the type of a usual one, and of no absurd size."""
+    if isinstance(usual, tuple) and isinstance(usual[0], str):  # names of sensors, as many as there are
+        return isinstance(value, tuple) and 0 < len(value) <= MOST_INPUTS and all(type(name) is str for name in value)
     if isinstance(usual, tuple):
         return isinstance(value, tuple) and len(value) == len(usual) and all(map(_like, value, usual))
     if isinstance(usual, int):

@@ -17,6 +17,7 @@ def drives():
         sensors={
             "lidar": rng.random((count, 5)).astype(np.float32),
             "camera": rng.integers(0, 255, (count, 4, 4)).astype(np.uint8),
+            "masks": np.packbits(rng.random((count, 5, 16)) < 0.5, axis=-1),
         },
         power=rng.random((count, BEAMS)).astype(np.float32),
         position=np.zeros((count, 2), np.float32),
@@ -31,8 +32,10 @@ KEYS = jax.random.split(jax.random.key(0), 2)
 def test_sizes_are_those_of_the_data():
     dataset = deal(KEYS, make_windows(drives(), observed=4, future=2), "random", "written by hand")
     assert (dataset.observed, dataset.future, dataset.beams, dataset.origin) == (4, 2, BEAMS, "written by hand")
-    spec = dataset.spec(["camera", "lidar"])
-    assert {name: leaf.shape for name, leaf in spec.items()} == {"camera": (4, 4, 4), "lidar": (4, 5)}
+    spec = dataset.spec(["camera", "lidar", "masks"])
+    shapes = {"camera": (4, 4, 4), "lidar": (4, 5), "masks": (4, 5, 16)}
+    assert {name: leaf.shape for name, leaf in spec.items()} == shapes
+    assert {leaf.dtype for leaf in spec.values()} == {jnp.dtype(jnp.float32)}
     assert dataset.split.train.index.shape[0] == len(KEYS)
 
 

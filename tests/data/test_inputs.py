@@ -33,6 +33,32 @@ def test_a_batch_gives_what_it_was_made_of(batch):
     np.testing.assert_allclose(alone, SEEN["lidar"], rtol=1e-6)
 
 
+def test_positions_are_taken_in_units_of_ten_metres():
+    places = jnp.array([[[20.0, -5.0]]])
+    np.testing.assert_allclose(sensor_batch(places, FUTURE, "gps").sensors["gps"], 10 * places)
+
+
+def test_masks_are_stored_as_numpys_bits_and_taken_as_zeros_and_ones():
+    masks = RNG.random((3, 4, 6, 16)) < 0.4
+    batch = sensor_batch(jnp.asarray(masks), FUTURE, "masks")
+    stored = batch.sensors["masks"]
+    assert stored.dtype == jnp.uint8 and stored.shape == (3, 4, 6, 2)
+    np.testing.assert_array_equal(stored, np.packbits(masks, axis=-1))
+    taken = jax.jit(sensor_input("masks", frames=2))(batch)
+    assert taken.dtype == jnp.float32
+    np.testing.assert_array_equal(taken, masks[:, 2:])
+
+
+def test_soft_masks_pass_as_they_are_and_so_do_their_gradients():
+    soft = jnp.asarray(RNG.random((3, 4, 6, 16)), jnp.float32)
+
+    def objective(soft):
+        return jnp.square(sensor_input("masks")(sensor_batch(soft, FUTURE, "masks"))).sum()
+
+    np.testing.assert_array_equal(sensor_input("masks")(sensor_batch(soft, FUTURE, "masks")), soft)
+    np.testing.assert_allclose(jax.jit(jax.grad(objective))(soft), 2 * soft, rtol=1e-6)
+
+
 def test_it_has_rows_and_slots_and_neither_labels_nor_powers(batch):
     assert batch.labels.shape == (3, FUTURE + 1) and (batch.labels < 0).all()
     assert batch.power.shape == (3, FUTURE + 1, 0) and batch.mask.all()

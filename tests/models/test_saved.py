@@ -11,7 +11,7 @@ import pytest
 import safetensors.numpy
 from flax import linen as nn
 
-from beamkd.base import InputError, Model
+from beamkd.base import InputError, Model, as_taken
 from beamkd.models import (
     CnnGruTeacher,
     CollaborativeStudent,
@@ -21,6 +21,8 @@ from beamkd.models import (
     LongTermStudent,
     RadarLeNet,
     SceneGenerator,
+    SensorStudent,
+    SensorTeacher,
     load_network,
     save_network,
 )
@@ -35,14 +37,16 @@ MODELS = {
     "CollaborativeStudent": (CollaborativeStudent(channels=(2, 3, 4), groups=0), {"masks": (2, 20, 16)}),
     "RadarLeNet": (RadarLeNet(channels=(2, 3, 2, 2, 2), hidden=(4, 3), beams=5), {"radar": (2, 16, 8)}),
     "SceneGenerator": (SceneGenerator(objects=2, rays=20, ahead=3), {"noise": (64,)}),
+    "SensorStudent": (SensorStudent(("radar",), channels=(2, 3)), {"radar": (8, 16, 8)}),
+    "SensorTeacher": (SensorTeacher(("lidar", "gps"), (2, 3), 4, 5), {"gps": (4, 2), "lidar": (4, 30)}),
 }
 
 
 def built(module, inputs):
     """The module with random weights."""
-    (shape,) = inputs.values()
-    rng, example = np.random.default_rng(0), jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-    shapes = jax.eval_shape(module.init, jax.random.key(0), example)
+    rng = np.random.default_rng(0)
+    example = {name: jax.ShapeDtypeStruct((1, *shape), jnp.float32) for name, shape in inputs.items()}
+    shapes = jax.eval_shape(module.init, jax.random.key(0), as_taken(example))
     return Model(
         module, jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype), shapes), inputs
     )
@@ -162,6 +166,32 @@ def test_rewriting_itself_changes_nothing(student):
 def test_a_description_that_does_not_fit_is_refused(about, student, refused):
     rewrite(student, about)
     assert "expected a network of beamkd" in refused(student)
+
+
+@pytest.mark.parametrize(
+    "sensors",
+    [
+        "lidar",
+        [],
+        ["sonar"],
+        ["lidar", "lidar"],
+        ["lidar", 1],
+        [["lidar"]],
+        ["gps"],
+        ["lidar", "gps"],
+        ["lidar"] * 1000,
+    ],
+    ids=lambda sensors: str(sensors)[:40],
+)
+def test_sensors_that_do_not_fit_are_refused(sensors, tmp_path, refused):
+    path, module = tmp_path / "net", SensorStudent(("lidar",), channels=(2, 3))
+    save_network(path, built(module, {"lidar": (8, 30)}))
+    fields = {"channels": [2, 3], "embed": 16, "hidden": 24, "dropout": 0.1, "beams": 64}
+    told = {"module": "SensorStudent", "inputs": {"lidar": [8, 30]}}
+    rewrite(path, {**told, "fields": {"sensors": ["lidar"], **fields}})
+    assert load_network(path).module == module
+    rewrite(path, {**told, "fields": {"sensors": sensors, **fields}})
+    assert "expected a network of beamkd" in refused(path)
 
 
 WEIGHT = "params.Linear_0.bias"
