@@ -9,7 +9,6 @@ import itertools
 import json
 import os
 import re
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +33,9 @@ LARGEST_ARRAY = 2**24
 
 TYPES = ("float32", "uint8")
 """Of arrays."""
+
+NUMBERS = ("drive", "slot", "frame")
+"""Features of a frame that are one number."""
 
 PIECE_BYTES = 2**24
 """Of the frames that are read at a time, about."""
@@ -125,15 +127,15 @@ def tfds_pieces(
     at_once = max(1, PIECE_BYTES // sum(array.bytes for array in arrays.values()))
     splits = [_frames(prepared.files[part], arrays, at_once) for part in parts]
     frames = heapq.merge(*splits, key=lambda frame: frame["frame"])  # splits deal out drives; the recording mixes them
-    last = -1
+    last = np.array([-1, -1, -1])
     while some := list(itertools.islice(frames, at_once)):
         found = {name: _stack([frame[name] for frame in some], array) for name, array in arrays.items()}
-        drive, slot, number = (np.array([frame[n] for frame in some], np.int32) for n in ("drive", "slot", "frame"))
-        _check(prepared.name, number, last, complete=set(parts) == set(PARTS))
-        last = int(number[-1])
-        yield Drives(
-            {name: found[f"sensors/{name}"] for name in sensors}, found["power"], found["position"], drive, slot
-        )
+        numbers = np.array([[frame[name] for name in NUMBERS] for frame in some])  # int64, so that steps are exact
+        _check(prepared.name, numbers, last, found["power"], complete=set(parts) == set(PARTS))
+        last = numbers[-1]
+        sensed = {name: found[f"sensors/{name}"] for name in sensors}
+        drive, slot, _ = numbers.T.astype(np.int32)
+        yield Drives(sensed, found["power"], found["position"], drive, slot)
 
 
 def _version_folder(given: Path) -> Path:
@@ -158,11 +160,10 @@ def _version_folder(given: Path) -> Path:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """A JSON object from a plain file of moderate size."""
+    """A JSON object from a file of moderate size."""
+    if not _plain(path) or path.stat().st_size > LARGEST_JSON:
+        raise InputError(f"{path}: expected a file of at most {LARGEST_JSON:,} bytes, found none")
     try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_JSON:
-            raise InputError(f"{path}: expected a file of at most {LARGEST_JSON:,} bytes, found otherwise")
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
@@ -171,6 +172,11 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a JSON object, found {type(content).__name__}")
     return content
+
+
+def _plain(path: Path) -> bool:
+    """Whether there is a plain file, and not by a link to elsewhere."""
+    return path.is_file() and path.resolve().parent == path.parent.resolve()
 
 
 def _name(info: Mapping[str, Any]) -> str:
@@ -191,7 +197,7 @@ def _files(folder: Path, name: str, split: Mapping[str, Any]) -> Iterator[tuple[
         raise InputError(f"expected splits {', '.join(PARTS)}, found {str(split['name'])[:40]!r}")
     for number, count in enumerate(counts):
         path = folder / f"{name}-{split['name']}.array_record-{number:05d}-of-{len(counts):05d}"
-        if not (path.is_file() and path.resolve().is_relative_to(folder.resolve())):
+        if not _plain(path):
             raise InputError(f"expected a file {path.name}, found none")
         yield path, count
 
@@ -240,7 +246,7 @@ def _frame(features: Mapping[str, Any], arrays: Mapping[str, Array]) -> dict[str
     for name, array in arrays.items():
         if len(frame[name]) != array.bytes:
             raise ValueError(f"{name} of {len(frame[name])} bytes, not {array.bytes}")
-    numbers = {name: _only(features[name].int64_list.value) for name in ("drive", "slot", "frame")}
+    numbers = {name: _only(features[name].int64_list.value) for name in NUMBERS}
     if not all(-(2**31) <= number < 2**31 for number in numbers.values()):
         raise ValueError(f"numbers beyond 32 bits: {numbers}")
     return frame | numbers
@@ -256,10 +262,16 @@ def _stack(values: list[bytes], array: Array) -> np.ndarray:
     return np.frombuffer(b"".join(values), array.dtype).reshape(len(values), *array.shape)
 
 
-def _check(name: str, number: np.ndarray, last: int, complete: bool) -> None:
-    """Whether frames come in order, after that with number `last`, and none is missing if all are read."""
-    steps = np.diff(number, prepend=np.int64(last))
+def _check(name: str, numbers: np.ndarray, last: np.ndarray, power: np.ndarray, complete: bool) -> None:
+    """Whether powers can have been measured, and frames come in order after the last one, none missing if complete."""
+    drives, slots, steps = np.diff(numbers, axis=0, prepend=last[None]).T
     wrong = (steps != 1) if complete else (steps < 1)
+    wrong |= (drives == 0) & (slots < 1)
     if wrong.any():
-        first = int(wrong.argmax())
-        raise InputError(f"{name}: expected frame {number[first] - steps[first] + 1} next, found {number[first]}")
+        drive, slot, frame = numbers[wrong.argmax()]
+        raise InputError(f"{name}: expected frames in order, found frame {frame}, slot {slot} of drive {drive}")
+    bad = ~(np.isfinite(power) & (power >= 0)).all(-1)
+    if bad.any():
+        raise InputError(
+            f"{name}: expected powers finite and not negative, found otherwise in frame {numbers[bad.argmax(), 2]}"
+        )

@@ -248,8 +248,11 @@ BAD_FRAMES = {
     "an array that is a number": (changed("sensors/lidar", [7]), "expected records as they were written"),
     "a drive of bytes": (changed("drive", [b"one"]), "expected records as they were written"),
     "a large number": (changed("slot", [2**40]), "numbers beyond 32 bits"),
-    "a frame twice": (changed("frame", [2**20]), "next, found"),
-    "frames exchanged": (lambda examples: [examples[1], examples[0], *examples[2:]], "next, found"),
+    "a frame's number": (changed("frame", [2**20]), "expected frames in order, found frame"),
+    "frames exchanged": (lambda examples: [examples[1], examples[0], *examples[2:]], "expected frames in order"),
+    "a slot twice": (changed("slot", [2]), "expected frames in order, found frame"),
+    "no power": (changed("power", [np.full(64, np.nan, np.float32).tobytes()]), "expected powers finite"),
+    "a power below nothing": (changed("power", [np.full(64, -1, np.float32).tobytes()]), "expected powers finite"),
 }
 
 
