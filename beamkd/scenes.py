@@ -12,11 +12,11 @@ import jax.numpy as jnp
 
 from beamkd.base import SLOT_SECONDS, Array
 from beamkd.models.scene import SPACING, Scene
-from beamkd.sim import Boxes, Camera, beat_signal, camera_frame, range_angle_map, reflect
+from beamkd.sim import Boxes, Camera, camera_frame, range_angle_of, reflect
 from beamkd.sim.camera import BODY as CAR
 from beamkd.sim.camera import MOVED, blur
+from beamkd.sim.radar import BODY as RADAR_BODY
 from beamkd.sim.street import BODY as SEEN_BY_LIDAR
-from beamkd.sim.track import RADAR_BODY
 
 METRES = 10.0
 """m, of a scene's unit."""
@@ -61,7 +61,7 @@ def range_angle_maps(scene: Scene, shape: tuple[int, int]) -> Array:
     def one(boxes, speed, present):
         points = reflect(STILL, boxes, speed)
         share = jnp.repeat(present, len(points.amplitude) // len(present))
-        return range_angle_map(beat_signal(points.replace(amplitude=points.amplitude * share)))
+        return range_angle_of(points.replace(amplitude=points.amplitude * share))
 
     times = boxes.centre.shape[1]
     speeds, present = (jnp.repeat(part[:, None], times, axis=1) for part in (speed, scene.present[..., 0]))

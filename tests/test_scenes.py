@@ -8,8 +8,8 @@ import pytest
 from beamkd.base import SLOT_SECONDS
 from beamkd.models.scene import SPACING, Scene
 from beamkd.scenes import RENDERERS, motion, range_angle_maps, scans
-from beamkd.sim import Boxes, Camera, beat_signal, camera, camera_frame, motion_masks, range_angle_map, reflect
-from beamkd.sim.track import RADAR_BODY
+from beamkd.sim import Boxes, Camera, camera, camera_frame, motion_masks, range_angle_of, reflect
+from beamkd.sim.radar import BODY as RADAR_BODY
 
 RAYS = (216,)
 
@@ -73,7 +73,7 @@ def test_maps_are_those_of_the_simulator():
     speed = np.array([[0.0, -0.4 / SLOT_SECONDS]], np.float32)
     for frame, y in zip(seen, along, strict=True):
         box = Boxes(np.float32([[9.0, 10 * y]]), np.float32([RADAR_BODY]), np.float32([-np.pi / 2]))
-        exact = np.asarray(range_angle_map(beat_signal(reflect(jax.random.key(0), box, speed))))
+        exact = np.asarray(range_angle_of(reflect(jax.random.key(0), box, speed)))
         np.testing.assert_allclose(frame, exact / 2, atol=2e-3 * exact.max())
 
 

@@ -10,7 +10,7 @@ from flax import struct
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from beamkd.base import Array, Drives, InputError, named_keys
-from beamkd.sim import camera, gps, lidar
+from beamkd.sim import camera, gps, lidar, radar
 from beamkd.sim.arrays import steered_codebook
 from beamkd.sim.channel import beam_powers, channel
 from beamkd.sim.paths import CARRIER, LIGHT, Paths, trace_paths
@@ -20,8 +20,17 @@ CHUNK = 64
 """Drives that a device simulates at once: memory stays bounded and one compilation serves any number of drives. With
 another number XLA rounds differently."""
 
-SENSORS = {"lidar": lidar.observe, "camera": camera.observe, "gps": gps.observe}
+SENSORS = {
+    "lidar": lidar.observe,
+    "radar": functools.partial(radar.observe, radar.range_angle_of),
+    "doppler": functools.partial(radar.observe, radar.doppler_angle_of),
+    "camera": camera.observe,
+    "gps": gps.observe,
+}
 """Sensors by name: observe(key, traffic, street) -> [T, ...]."""
+
+DRAWS_AS = {"doppler": "radar"}
+"""Sensors that see the same reflections as another, and so draw from its key."""
 
 DEVICES = "devices"
 """The axis of a mesh of devices."""
@@ -54,8 +63,9 @@ def simulate(
       key: PRNG key.
       street: the street.
       drives: how many.
-      sensors: names: 'lidar', scans [F, 216] float32, m; 'camera', gray frames [F, 224, 224] uint8; 'gps', what a
-        receiver says, [F, 2] float32, m.
+      sensors: names: 'lidar', scans [F, 216] float32, m; 'radar', range-angle maps [F, 256, 64] float32; 'doppler',
+        Doppler-angle maps [F, 128, 64] float32; 'camera', gray frames [F, 224, 224] uint8; 'gps', what a receiver
+        says, [F, 2] float32, m.
       devices: how many of this process's devices may take part; all if None.
 
     Returns:
@@ -141,7 +151,7 @@ def simulate_drive(key: Array, street: Street, sensors: Sequence[str] = ("lidar"
     paths = trace(traffic.antenna, others, street.walls, traffic.velocity, traffic.other_velocity)
     power = _measured_power(power_key, paths, street)
 
-    keys = {name: lidar_key if name == "lidar" else named_keys(key, name) for name in sensors}
+    keys = {name: lidar_key if name == "lidar" else named_keys(key, DRAWS_AS.get(name, name)) for name in sensors}
     return SimulatedDrive({name: SENSORS[name](keys[name], traffic, street) for name in sensors}, power, traffic)
 
 

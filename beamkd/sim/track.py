@@ -7,22 +7,15 @@ import jax
 import jax.numpy as jnp
 
 from beamkd.base import SLOT_SECONDS, Array, InputError, named_keys
-from beamkd.sim import camera
+from beamkd.sim import camera, radar
 from beamkd.sim.geometry import Boxes
 from beamkd.sim.gps import gps_fixes
 from beamkd.sim.lidar import RAYS, cast_rays, lidar_scan
-from beamkd.sim.radar import Scatterers, doppler_angle_of, range_angle_of, reflect
+from beamkd.sim.simulate import DRAWS_AS
 from beamkd.sim.street import BODY, LIDAR_OFFSET
 
 ALONG_ROAD = jnp.pi / 2
 """Radians from broadside: the way the car heads."""
-
-RADAR_OFFSET, RADAR_BODY = (-0.63, 0.49), (1.2, 2.0)
-"""m, what `LIDAR_OFFSET` and `BODY` are for the LiDAR. They, `RADAR_BORESIGHT` and the radar's `STIR` were fitted to
-the even drives of Scenario 9, by the beams that the published radar network reads off the maps."""
-
-RADAR_BORESIGHT = -0.022
-"""rad of azimuth that the radar looks to."""
 
 AT_ONCE = 8
 """Frames that the radar sees at a time, so that what it takes stays in a processor's caches."""
@@ -89,19 +82,16 @@ def _scan(key: Array, position: Array, velocity: Array, drive: Array) -> Array:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _radar(map_of: Callable[[Scatterers], Array], key: Array, position: Array, velocity: Array, drive: Array) -> Array:
+def _radar(
+    map_of: Callable[[radar.Scatterers], Array], key: Array, position: Array, velocity: Array, drive: Array
+) -> Array:
     """Maps [F, ...] of what the radar sees, by a function of the points of a frame."""
 
     def one(frame):
         key, place, velocity = frame
-        car = _car(place, RADAR_OFFSET, RADAR_BODY)
-        car = car.replace(heading=car.heading - RADAR_BORESIGHT)
-        return map_of(reflect(key, car, velocity[None]))
+        return map_of(radar.reflect(key, *radar.turned(_car(place, radar.OFFSET, radar.BODY), velocity[None])))
 
-    cos, sin = jnp.cos(RADAR_BORESIGHT), jnp.sin(RADAR_BORESIGHT)
-    turn = jnp.array([[cos, -sin], [sin, cos]])  # rows times this are seen from the radar
-    turned = (jnp.matmul(vectors, turn, precision="highest") for vectors in (position, velocity))
-    frames = jax.random.split(key, len(position)), *turned
+    frames = jax.random.split(key, len(position)), position, velocity
     return jax.lax.map(one, frames, batch_size=AT_ONCE)
 
 
@@ -123,15 +113,12 @@ def _fixes(key: Array, position: Array, velocity: Array, drive: Array) -> Array:
 
 TRACKED = {
     "lidar": _scan,
-    "radar": functools.partial(_radar, range_angle_of),
-    "doppler": functools.partial(_radar, doppler_angle_of),
+    "radar": functools.partial(_radar, radar.range_angle_of),
+    "doppler": functools.partial(_radar, radar.doppler_angle_of),
     "camera": _gray,
     "gps": _fixes,
 }
 """Sensors that can be simulated along a track: of a key, positions and velocities, [F, 2] both, and drives [F]."""
-
-DRAWS_AS = {"doppler": "radar"}
-"""Sensors that see the same reflections as another, and so draw from its key."""
 
 
 def _car(place: Array, offset: tuple[float, float], size: tuple[float, float]) -> Boxes:

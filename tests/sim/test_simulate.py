@@ -203,13 +203,15 @@ def test_devices_that_are_not_there_are_an_error(devices):
 
 
 def test_a_sensor_more_changes_nothing_of_the_others():
-    key, sensors = jax.random.key(5), ("lidar", "camera", "gps")
+    key, sensors = jax.random.key(5), ("lidar", "radar", "doppler", "camera", "gps")
     street = dataclasses.replace(STREET, max_frames=6, min_frames=5, others=2)
     alone, all_of_them = simulate(key, street, 2), simulate(key, street, 2, sensors)
     frames = len(alone.power)
     shapes = {name: (seen.shape, seen.dtype) for name, seen in all_of_them.sensors.items()}
     assert shapes == {
         "lidar": ((frames, 216), np.float32),
+        "radar": ((frames, 256, 64), np.float32),
+        "doppler": ((frames, 128, 64), np.float32),
         "camera": ((frames, 224, 224), np.uint8),
         "gps": ((frames, 2), np.float32),
     }
@@ -232,5 +234,7 @@ def test_the_camera_sees_the_car_where_the_street_has_it():
 
 @pytest.mark.parametrize("sensors", ["lidar", ("sonar",)])
 def test_a_sensor_that_there_is_not_is_an_error(sensors):
-    with pytest.raises(InputError, match=r"^sensors: expected names out of \['camera', 'gps', 'lidar'\], found "):
+    with pytest.raises(
+        InputError, match=r"^sensors: expected names out of \['camera', 'doppler', 'gps', 'lidar', 'radar'\], found "
+    ):
         simulate(jax.random.key(0), STREET, 1, sensors)

@@ -6,8 +6,10 @@ import pytest
 
 from beamkd.base import SLOT_SECONDS, InputError
 from beamkd.sim import Boxes, camera, camera_frame, sense_track
+from beamkd.sim.radar import BODY as RADAR_BODY
+from beamkd.sim.radar import OFFSET as RADAR_OFFSET
 from beamkd.sim.radar import TESTBED
-from beamkd.sim.track import RADAR_BODY, RADAR_OFFSET, _velocity, cast_track
+from beamkd.sim.track import _velocity, cast_track
 
 PLACES = np.array([[9.7, 6.0], [9.7, 5.6], [9.8, 5.2], [9.9, -3.0], [10.0, -3.4]], np.float32)
 DRIVES = np.array([1, 1, 1, 2, 2], np.int32)
