@@ -159,6 +159,34 @@ class Batch:
 
 
 @struct.dataclass
+class Shared:
+    """Frames of windows that overlap, each stored once. Networks take it in place of frames [B, L, ...].
+
+    Attributes:
+      frames: [U, ...], U frames.
+      rows: [B, L] int32, which of them each window has.
+    """
+
+    frames: Array
+    rows: Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the frames as windows would have them, (B, L, ...)."""
+        return (*self.rows.shape, *self.frames.shape[1:])
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes of `shape`."""
+        return len(self.shape)
+
+    @property
+    def dtype(self):
+        """Of the frames."""
+        return self.frames.dtype
+
+
+@struct.dataclass
 class Output:
     """What a beam-tracking network returns.
 

@@ -5,8 +5,26 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from beamkd.base import BEAMS, Array, Output
-from beamkd.models.layers import Linear
+from beamkd.models.layers import Linear, in_pieces
 from beamkd.models.maps import Conv2d
+
+PIECE = 16
+"""Maps that a CPU passes through the convolutions at once."""
+
+
+class _Convolutions(nn.Module):
+    """Convolutions of maps [N, H, W], the last three followed by a mean over 2 x 2 cells: [N, size]."""
+
+    channels: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, maps: Array) -> Array:
+        layer = maps[..., None]
+        for number, channels in enumerate(self.channels):
+            layer = Conv2d(channels)(layer)
+            pooled = nn.avg_pool(layer, (2, 2), (2, 2)) if number >= len(self.channels) - 3 else layer
+            layer = nn.relu(pooled)
+        return layer.reshape(len(layer), -1)
 
 
 class RadarLeNet(nn.Module):
@@ -32,12 +50,7 @@ class RadarLeNet(nn.Module):
         """Predict beams from `maps` [B, L, H, W], H and W multiples of 8; other arguments as of the LiDAR networks."""
         chex.assert_rank(maps, 4)
         batch, length = maps.shape[:2]
-        layer = maps.reshape(batch * length, *maps.shape[2:], 1)
-        for number, channels in enumerate(self.channels):
-            layer = Conv2d(channels)(layer)
-            pooled = nn.avg_pool(layer, (2, 2), (2, 2)) if number >= len(self.channels) - 3 else layer
-            layer = nn.relu(pooled)
-        layer = layer.reshape(len(layer), -1)
+        layer = in_pieces(_Convolutions(self.channels), maps.reshape(batch * length, *maps.shape[2:]), PIECE)
         for features in self.hidden:
             layer = nn.relu(Linear(features)(layer))
         logits = Linear(self.beams)(layer).reshape(batch, length, -1)

@@ -9,9 +9,12 @@ import functools
 import chex
 from flax import linen as nn
 
-from beamkd.base import BEAMS, Array, Output
+from beamkd.base import BEAMS, Array, Output, Shared
 from beamkd.models.layers import Attention, Dropout, Gru, Linear, encode_frames, in_pieces
 from beamkd.models.maps import EPSILON, Conv2d, Depthwise, Scale, max_pool
+
+PIECE = 8
+"""Masks that a CPU passes through the convolutions at once."""
 
 
 class _Network(nn.Module):
@@ -24,16 +27,19 @@ class _Network(nn.Module):
     @nn.compact
     def __call__(
         self,
-        masks: Array,
+        masks: Array | Shared,
         future: int = 0,
         train: bool = False,
         slots: int | None = None,
         axis_name: str | None = None,
     ) -> Output:
-        """Predict beams from `masks` [B, S, H, W], or [B, L, H, W] with `future`; the rest as of the LiDAR networks."""
-        chex.assert_rank(masks, 4)
+        """Predict beams from `masks` [B, S, H, W], or [B, L, H, W] with `future`; the rest as of the LiDAR networks.
+
+        Windows that overlap may come as `Shared`: each mask is then encoded once.
+        """
+        chex.assert_equal(masks.ndim, 4)
         drop = functools.partial(Dropout(self.dropout), train=train, axis_name=axis_name)
-        summaries = encode_frames(functools.partial(in_pieces, self.mask_encoder()), masks, future)
+        summaries = encode_frames(functools.partial(in_pieces, self.mask_encoder(), piece=PIECE), masks, future)
         hidden = nn.relu(Linear(self.embed)(summaries))
         codes = Linear(self.embed)(hidden if self.heads else drop(hidden))
         states = Gru(self.hidden)(nn.LayerNorm(epsilon=EPSILON)(codes))

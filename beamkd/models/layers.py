@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from beamkd.base import Array
+from beamkd.base import Array, Shared
 
 UNROLLED_STEPS = 16
 """Recurrences up to this long are unrolled: a loop iteration costs XLA more than a small matrix product."""
@@ -165,14 +165,14 @@ class Attention(nn.Module):
         return Linear(width)(found.reshape(batch, -1, width))
 
 
-def in_pieces(encoder: nn.Module, frames: Array) -> Array:
-    """Codes [N, E] of frames [N, ...]; on a CPU piece by piece if they are many.
+def in_pieces(encoder: nn.Module, frames: Array, piece: int | None = None) -> Array:
+    """Codes [N, E] of frames [N, ...]; on a CPU piece by piece if they are many, `piece` frames in each or `PIECE`.
 
     What convolutions hand to each other is an order of magnitude larger than the frames. That of a large batch goes
     through the memory, which then sets the pace; that of a piece stays in the caches. To compute it a second time for
     the gradient takes less time than to keep it.
     """
-    count, pieces = len(frames), len(frames) // PIECE
+    count, pieces = len(frames), len(frames) // (piece or PIECE)
     if jax.default_backend() != "cpu" or pieces <= 2:  # two pieces take longer than the whole
         return encoder(frames)
 
@@ -192,10 +192,11 @@ def in_pieces(encoder: nn.Module, frames: Array) -> Array:
     return codes.reshape(-1, codes.shape[-1])[:count]
 
 
-def encode_frames(encode: Callable[[Array], Array], frames: Array, blank: int) -> Array:
+def encode_frames(encode: Callable[[Array], Array], frames: Array | Shared, blank: int) -> Array:
     """Encode each frame of [B, L, ...], then append the code of an all-zero frame `blank` times.
 
-    The zero frames, one for each future slot, are the same for the whole batch and are encoded once.
+    The zero frames, one for each future slot, are the same for the whole batch and are encoded once; so is each frame
+    that windows share.
 
     Args:
       encode: maps frames [N, ...] to codes [N, E].
@@ -206,7 +207,10 @@ def encode_frames(encode: Callable[[Array], Array], frames: Array, blank: int) -
       Codes, [B, L + J, E].
     """
     batch, length, *shape = frames.shape
-    codes = encode(frames.reshape(batch * length, *shape)).reshape(batch, length, -1)
+    if isinstance(frames, Shared):
+        codes = encode(frames.frames)[frames.rows]
+    else:
+        codes = encode(frames.reshape(batch * length, *shape)).reshape(batch, length, -1)
     if not blank:
         return codes
     tail = jnp.broadcast_to(encode(jnp.zeros((1, *shape), frames.dtype)), (batch, blank, codes.shape[-1]))

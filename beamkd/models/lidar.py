@@ -11,7 +11,7 @@ from collections.abc import Callable
 import chex
 from flax import linen as nn
 
-from beamkd.base import BEAMS, Array, Output
+from beamkd.base import BEAMS, Array, Output, Shared
 from beamkd.models.encoders import ScanEncoder
 from beamkd.models.layers import Dropout, Gru, Linear, encode_frames, in_pieces
 
@@ -26,7 +26,7 @@ class _Network(nn.Module):
     @nn.compact
     def __call__(
         self,
-        scans: Array,
+        scans: Array | Shared,
         future: int = 0,
         train: bool = False,
         slots: int | None = None,
@@ -35,13 +35,14 @@ class _Network(nn.Module):
         """Predict beams.
 
         Args:
-          scans: [B, S, R], or [B, L, R] with `future`; ranges in units of 10 m, 0 where nothing moves.
+          scans: [B, S, R], or [B, L, R] with `future`; ranges in units of 10 m, 0 where nothing moves. Windows that
+            overlap may come as `Shared`: each scan is then encoded once.
           future: J, all-zero frames to append.
           train: apply dropout, from the 'dropout' stream of random numbers.
           slots: read out only the last so many steps, for instance the J + 1 that are predictions; all if None.
           axis_name: the axis of devices that share the batch, of which `scans` then are this device's share.
         """
-        chex.assert_rank(scans, 3)
+        chex.assert_equal(scans.ndim, 3)
         codes = encode_frames(self.frame_encoder(), scans, future)
         return _Tail(self.hidden, self.dropout, self.beams)(codes, scans.shape[1], train, slots, axis_name)
 

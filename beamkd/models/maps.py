@@ -118,6 +118,8 @@ def convolve(maps: Array, kernel: Array, stride: int = 1) -> Array:
     """
     if not _on_cpu():
         return _convolved(maps, kernel, stride)
+    if maps.shape[-1] == 1:
+        return _of_one_channel(maps[..., 0], kernel[:, :, 0], stride)
     if stride == 1:
         return _same(maps, kernel, (len(kernel) - 1) // 2)
     # Blocks of stride x stride places as channels of one place, and the kernel likewise.
@@ -160,6 +162,24 @@ def _blocks(maps: Array, size: int, inner: int = 1) -> Array:
     split = maps.reshape(count, -(-height // size), size, -(-width // size), size, *within)
     first, *others = within
     return split.swapaxes(2, 3).reshape(count, *split.shape[1:4:2], size * size * first, *others)
+
+
+def _of_one_channel(maps: Array, kernel: Array, stride: int) -> Array:
+    """Convolution of [N, H, W] and [width, width, out]. Windows of single numbers are copied fastest place by place."""
+    count, height, length = maps.shape
+    width, _, out = kernel.shape
+    before, rows, columns = (width - 1) // 2, -(-height // stride), -(-length // stride)
+    after = width - 1 - before + stride
+    padded = jnp.pad(maps, ((0, 0), (before, after + -height % stride), (before, after + -length % stride)))
+    padded = padded[:, : padded.shape[1] // stride * stride, : padded.shape[2] // stride * stride]
+    blocks = padded.reshape(count, padded.shape[1] // stride, stride, -1, stride).transpose(2, 4, 0, 1, 3)
+    places = [divmod(place, width) for place in range(width**2)]
+    windows = [
+        blocks[i % stride, j % stride, :, i // stride : i // stride + rows, j // stride : j // stride + columns]
+        for i, j in places
+    ]
+    found = jnp.einsum("tp,to->po", jnp.stack(windows).reshape(width**2, -1), kernel.reshape(-1, out))
+    return found.reshape(count, rows, columns, out)
 
 
 def _shifts(maps: Array, width: int, before: int) -> Iterator[Array]:

@@ -162,7 +162,7 @@ def _lenet(sizes: Mapping[str, int], arrays: Mapping[str, Array]) -> _Built:
         "Linear_1": _linear(arrays, "fc2"),
         "Linear_2": _moved(_linear(arrays, "fc3"), -1),
     }
-    return RadarLeNet(beams=sizes["M"]), convolutions | layers, {"radar": (256, 64)}
+    return RadarLeNet(beams=sizes["M"]), {"_Convolutions_0": convolutions, **layers}, {"radar": (256, 64)}
 
 
 def _long_term(sizes: Mapping[str, int], arrays: Mapping[str, Array]) -> _Built:
