@@ -1,8 +1,9 @@
 """The paper's study (arXiv 2509.19092): its claims, judged over many seeds, and our recipe beside the published one.
 
-Four grids. 'main': teacher, baselines, both recipes, and students of sequences that no generator made. 'generator':
+Five grids. 'main': teacher, baselines, both recipes, and students of sequences that no generator made. 'generator':
 terms of the generator's loss, the parts of our recipe, how many generators and sequences. 'student': its loss, what
-chooses its epoch, its size, and the settings of KD. 'teacher': both recipes from another teacher.
+chooses its epoch, its size, and the settings of KD. 'teacher': both recipes from another teacher. 'baselines': teachers
+and student beside first works on one frame and on positions.
 """
 
 import dataclasses
@@ -12,6 +13,7 @@ from beamkd.base import InputError, Model
 from beamkd.claims import METRICS, Claim, difference, judge_all
 from beamkd.data import on_host
 from beamkd.training import is_primary
+from experiments.common.baselines import with_positions
 from experiments.common.dataset import (
     Trained,
     cost,
@@ -90,7 +92,7 @@ def run(config: Study) -> None:
     networks = {name: method.train() for name, method in methods.items()}
     keep_networks(run, config, {name: network.model for name, network in networks.items()})
     with run.phase("evaluation"):
-        scores, test_drives, _ = evaluate_networks(run, source.dataset, networks)
+        scores, test_drives, _ = evaluate_networks(run, with_positions(dataset), networks)
         described = [(comparison, _described(comparison, scores, test_drives["counts"])) for comparison in comparisons]
     run.finish(
         data=describe(config, source.dataset),
@@ -126,7 +128,8 @@ def _described(comparison: Comparison, scores: dict[str, dict], counts: dict[str
     names = [method.name for method in comparison.methods]
     students = [name for name in names if name != comparison.teacher]
     found = {name: {metric: ahead(name, metric) for metric in METRICS} for name in students}
-    return {"title": comparison.title, "methods": names, "teacher": comparison.teacher, "ahead": found}
+    shown = {"title": comparison.title, "methods": names, "teacher": comparison.teacher, "ahead": found}
+    return shown | ({"metrics": comparison.metrics} if comparison.metrics else {})
 
 
 def _models(source: Distillation, networks: dict[str, Trained]) -> dict[str, Any]:

@@ -1,6 +1,14 @@
 """Flax modules: beam-tracking networks, generators; weights in and out."""
 
-from beamkd.models.baselines import RadarLeNet
+from beamkd.models.baselines import (
+    NearestNeighbours,
+    OccupancyCnn,
+    PositionNetwork,
+    PositionTable,
+    RadarLeNet,
+    fit_neighbours,
+    fit_table,
+)
 from beamkd.models.camera import CollaborativeStudent, LongTermStudent
 from beamkd.models.encoders import ENCODERS
 from beamkd.models.generator import Generator
@@ -25,12 +33,18 @@ __all__ = [
     "GruTeacher",
     "Linear",
     "LongTermStudent",
+    "NearestNeighbours",
+    "OccupancyCnn",
+    "PositionNetwork",
+    "PositionTable",
     "RadarLeNet",
     "SceneGenerator",
     "SensorStudent",
     "SensorTeacher",
     "count_weights",
     "encode_frames",
+    "fit_neighbours",
+    "fit_table",
     "load_network",
     "load_published",
     "network",

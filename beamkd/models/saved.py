@@ -16,16 +16,16 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from beamkd.base import InputError, Model, as_taken
-from beamkd.models.baselines import RadarLeNet
+from beamkd.models.baselines import NearestNeighbours, OccupancyCnn, PositionNetwork, PositionTable, RadarLeNet
 from beamkd.models.camera import CollaborativeStudent, LongTermStudent
 from beamkd.models.generator import Generator
 from beamkd.models.lidar import CnnGruTeacher, GruStudent, GruTeacher
 from beamkd.models.scene import SceneGenerator
 from beamkd.models.tracker import SensorStudent, SensorTeacher
 
-_OF_ONE_SENSOR = (CnnGruTeacher, CollaborativeStudent, GruStudent, GruTeacher, LongTermStudent, RadarLeNet)
-_SENSING = (*_OF_ONE_SENSOR, SensorStudent, SensorTeacher)
-MODULES = {module.__name__: module for module in (*_SENSING, Generator, SceneGenerator)}
+_BASELINES = (NearestNeighbours, OccupancyCnn, PositionNetwork, PositionTable, RadarLeNet)
+_TRACKERS = (CnnGruTeacher, CollaborativeStudent, GruStudent, GruTeacher, LongTermStudent, SensorStudent, SensorTeacher)
+MODULES = {module.__name__: module for module in (*_BASELINES, *_TRACKERS, Generator, SceneGenerator)}
 """What can be saved, by the name in a file."""
 
 ENTRY = "beamkd"

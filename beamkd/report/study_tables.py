@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from beamkd.report.tables import COLUMNS, Cells, percent, slot_names, span
+from beamkd.report.tables import COLUMNS, TITLES, Cells, percent, slot_names, span
 
 SHOWN = ("top1", "top5")
 """Metrics of differences, in tables and figures."""
@@ -34,13 +34,13 @@ def claim_slot_rows(results: dict[str, Any]) -> Cells:
 
 def method_tables(results: dict[str, Any]) -> dict[str, Cells]:
     """The study's tables by title, with a row a method."""
-    header = ["Method", "Data-free", *COLUMNS.values(), *(f"Δ {COLUMNS[metric]}" for metric in SHOWN)]
-    tables = {}
+    differences, tables = [f"Δ {COLUMNS[metric]}" for metric in SHOWN], {}
     for table in results["tables"]:
-        tables[table["title"]], teacher = [header], teacher_of(table)
+        metrics, teacher = table.get("metrics", [*COLUMNS]), teacher_of(table)
+        tables[table["title"]] = [["Method", "Data-free", *(TITLES[metric] for metric in metrics), *differences]]
         for name in table["methods"]:
             method, data_free = results["methods"][name], "yes" if name in results["data_free"] else "no"
-            measured = [percent(method[metric]) for metric in COLUMNS]
+            measured = [percent(method[metric]) for metric in metrics]
             ahead = ["–" if name == teacher else span(*table["ahead"][name][metric]) for metric in SHOWN]
             tables[table["title"]].append([label_of(results, name), data_free, *measured, *ahead])
     return tables

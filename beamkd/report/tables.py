@@ -13,6 +13,9 @@ Cells = list[list[str]]
 COLUMNS = {"top1": "Top-1", "top5": "Top-5", "dba": "DBA", "power_ratio": "Power"}
 """Metrics of the tables, by their names in results.json."""
 
+TITLES = COLUMNS | {"top2": "Top-2", "top3": "Top-3"}
+"""Those that a table may ask for."""
+
 MATH = {"−": "-", "±": r"\pm", "×": r"\times", "·": r"\cdot", "∞": r"\infty", "≤": r"\leq", "≥": r"\geq"}
 MATH |= {"α": r"\alpha", "β": r"\beta", "γ": r"\gamma", "λ": r"\lambda", "Δ": r"\Delta"}
 """Signs that LaTeX has in formulas only."""

@@ -12,13 +12,20 @@ from flax import linen as nn
 
 from beamkd import priors
 from beamkd.base import Array, Batch, Metadata, Model, Rows, Windows, named_keys
-from beamkd.data import Dataset, gather, make_windows, sensor_batch, sensor_input
+from beamkd.data import Dataset, gather, initial_model, make_windows, sensor_batch, sensor_input
 from beamkd.distill import distill_on_windows
 from beamkd.inversion import GeneratorLoss, summarize_on_dataset
 from beamkd.losses import kl
-from beamkd.models import GruStudent
+from beamkd.models import GruStudent, OccupancyCnn, PositionNetwork, RadarLeNet
 from beamkd.sim import simulate
 from beamkd.training import FitConfig
+from experiments.common.baselines import (
+    at_velocity,
+    neighbours_of_positions,
+    table_of_positions,
+    train_on_current_slot,
+    with_positions,
+)
 from experiments.common.dataset import SENSORS, Trained, cost
 from experiments.common.flags import own_devices
 from experiments.common.methods import (
@@ -51,6 +58,12 @@ POPULATIONS = (1, 2, 4, 8)
 SEQUENCES = (1000, 2500, 5000, 10000)
 """Fewer than our recipe's."""
 
+ONE_SHOT = {
+    "lidar": ("occupancy", "LiDAR occupancy, CNN, one frame", OccupancyCnn),
+    "radar": ("radar", "radar, LeNet, one frame", RadarLeNet),
+}
+"""Networks of one frame, by sensor."""
+
 RECIPE_TITLES = {"paper": "published recipe", "beamkd": "our recipe"}
 
 
@@ -81,6 +94,7 @@ class Comparison:
       axis: what the methods differ in; None if not in a number.
       values: of each method on the axis.
       teacher: which method the others are compared with.
+      metrics: the columns; the usual ones if None.
     """
 
     title: str
@@ -88,6 +102,7 @@ class Comparison:
     axis: str | None = None
     values: tuple[float, ...] = ()
     teacher: str = "teacher"
+    metrics: tuple[str, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,7 +273,27 @@ def _teacher_grid(source: Distillation) -> list[Comparison]:
     return [Comparison("CNN-GRU teacher", rows), Comparison("GRU teacher", others, teacher="gru_teacher")]
 
 
-GRIDS = {"main": _main_grid, "generator": _generator_grid, "student": _student_grid, "teacher": _teacher_grid}
+def _baselines_grid(source: Distillation) -> list[Comparison]:
+    gru = dataclasses.replace(source, kind="gru", prefix="gru_")
+    rows = [
+        teacher_method(source),
+        Method("gru_teacher", "teacher, GRU", lambda: gru.teacher),
+        Method("scratch", "student, real labels", lambda: _scratch(source)),
+        *_position_methods(source),
+    ]
+    for sensor, (name, label, module) in ONE_SHOT.items():
+        if sensor in source.dataset.windows.frames.sensors:
+            rows.append(Method(name, label, functools.partial(_one_shot, source, module, sensor, name)))
+    return [Comparison("Baselines", rows, metrics=("top1", "top2", "top3", "top5", "dba", "power_ratio"))]
+
+
+GRIDS = {
+    "main": _main_grid,
+    "generator": _generator_grid,
+    "student": _student_grid,
+    "teacher": _teacher_grid,
+    "baselines": _baselines_grid,
+}
 
 
 def teacher_method(source: Distillation) -> Method:
@@ -268,6 +303,31 @@ def teacher_method(source: Distillation) -> Method:
 
 def _scratch(source: Distillation) -> Trained:
     return source.on_labels(source.student, source.config.scratch_fit, "scratch")
+
+
+def _position_methods(source: Distillation) -> list[Method]:
+    """Methods of the current position, and the same asked where the car will be at constant velocity."""
+    source = dataclasses.replace(source, dataset=with_positions(source.dataset))
+    common = source.run, source.dataset
+    fits = {
+        "table": ("look-up table", functools.partial(table_of_positions, *common)),
+        "neighbours": ("nearest neighbours", functools.partial(neighbours_of_positions, *common)),
+        "network": ("network", functools.partial(_one_shot, source, PositionNetwork, "gps", "position_network")),
+    }
+    rows = []
+    for name, (label, fit) in fits.items():
+        once = functools.cache(fit)
+        moving = functools.partial(lambda once: at_velocity(once(), source.dataset), once)
+        rows.append(Method(f"position_{name}", f"position: {label}", once))
+        rows.append(Method(f"position_{name}_moving", f"position: {label}, constant velocity", moving))
+    return rows
+
+
+def _one_shot(source: Distillation, module: Callable[..., nn.Module], sensor: str, name: str) -> Trained:
+    """A network of one frame of a sensor, trained on the current slot."""
+    spec = source.dataset.spec([sensor])
+    model = initial_model(named_keys(source.keys, name), module(beams=source.dataset.beams), spec, frames=1)
+    return train_on_current_slot(source.run, source.keys, source.dataset, model, source.config.scratch_fit, name)
 
 
 def _kd_method(source: Distillation, name: str, label: str, alpha: float = 0.6, temperature: float = 2.0) -> Method:

@@ -30,6 +30,10 @@ TINY = [  # data and students as in tiny runs of the data-free experiment: what 
 ]
 MAIN = {"teacher", "scratch", "kd", "dfkd_paper", "dfkd_beamkd", "noise", "sparse_noise", "blobs", "street"}
 
+BASELINES = {"occupancy"} | {
+    f"position_{method}{moving}" for method in ("table", "neighbours", "network") for moving in ("", "_moving")
+}
+
 
 @pytest.fixture(scope="module")
 def study(environment):
@@ -68,6 +72,22 @@ def test_main_grid_leaves_all_methods_claims_and_a_report(main_grid):
     assert {claim["claim"] for claim in found["claims"]} == {"a", "d", "ours"}
     for name in ("report.md", "report.html", "report.tex", "accuracy.png", "differences.png"):
         assert (folder / name).stat().st_size > 100
+
+
+def test_the_baselines_stand_in_one_table(study, tmp_path):
+    found = study(tmp_path / "run", "--grid", "baselines")
+    assert set(found["methods"]) == {"teacher", "gru_teacher", "scratch", *BASELINES}
+    for name in BASELINES:
+        assert np.shape(found["methods"][name]["top5"]) == (2, 4)
+        assert np.mean(found["methods"][name]["top5"]) > 3 * 5 / 64, name  # chance: 5 / 64
+        assert (tmp_path / "run" / "networks" / f"{name}.safetensors").exists()
+    for method in ("table", "neighbours", "network"):
+        still, moving = (found["methods"][f"position_{method}{suffix}"]["top1"] for suffix in ("", "_moving"))
+        np.testing.assert_array_equal(np.array(still)[:, 0], np.array(moving)[:, 0])  # they differ in slots ahead alone
+        assert np.abs(np.array(still)[:, 3] - np.array(moving)[:, 3]).max() > 0
+    report = (tmp_path / "run" / "report.md").read_text()
+    (header,) = [line for line in report.splitlines() if line.startswith("| Method | Data-free")]
+    assert [cell.strip() for cell in header.split("|")[3:9]] == ["Top-1", "Top-2", "Top-3", "Top-5", "DBA", "Power"]
 
 
 @pytest.fixture(scope="module")
@@ -112,12 +132,13 @@ def test_the_grids_hold_what_the_study_asks_for(comparisons):
     assert names["student"] >= {"paper_mse", "paper_kl_1", "paper_kl_2", "paper_kl_4", "paper_real_selection"}
     assert names["student"] >= {"beamkd_real_selection", "kd_0.3_1", "kd_0.9_4", "student_8", "student_64"}
     assert names["teacher"] >= {"gru_teacher", "gru_dfkd_paper", "gru_dfkd_beamkd", "dfkd_paper"}
+    assert names["baselines"] == {"teacher", "gru_teacher", "scratch", *BASELINES}
     for found in comparisons.values():
         for compared in found:
             assert len({method.label for method in compared.methods}) == len(compared.methods)
             assert compared.axis is None or len(compared.values) == len(compared.methods)
             for method in compared.methods:
-                sees_data = method.name.startswith(("teacher", "scratch", "kd", "gru_teacher"))
+                sees_data = method.name.startswith(("teacher", "scratch", "kd", "gru_teacher", *BASELINES))
                 assert method.data_free == (not sees_data) or ("real_selection" in method.name and not method.data_free)
 
 

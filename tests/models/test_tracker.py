@@ -9,7 +9,7 @@ from beamkd.base import InputError, Model
 from beamkd.data import forward_of, sensor_batch
 from beamkd.models import ENCODERS, CnnGruTeacher, SensorStudent, SensorTeacher, count_weights, layers
 
-SMALL = {"channels": (4, 6), "embed": 4, "hidden": 5, "dropout": 0.5, "beams": 6}
+SMALL = {"channels": (8, 8), "embed": 4, "hidden": 5, "dropout": 0.5, "beams": 6}
 SHAPES = {"lidar": (30,), "radar": (16, 8), "doppler": (8, 16), "masks": (32, 32), "gps": (2,)}
 CASES = [(name,) for name in SHAPES] + [("lidar", "gps"), ("radar", "lidar", "masks")]
 OBSERVED, FUTURE = 3, 2
