@@ -120,7 +120,7 @@ def _layers(output: Output) -> dict[str, Array]:
 def inversion_task(
     teacher: Forward,
     generator: nn.Module,
-    as_batch: Callable[[Array], Batch],
+    as_batch: Callable[[Any], Batch],
     weights: GeneratorLoss = GeneratorLoss(),
     config: FitConfig = STEPS,
 ) -> Task:
@@ -180,8 +180,8 @@ def _statistics_of_layers(
     )
 
 
-def generate(key: Array, generator: nn.Module, params: Any, count: int) -> Array:
-    """Let a generator make `count` examples from standard normal noise, [count, ...]."""
+def generate(key: Array, generator: nn.Module, params: Any, count: int) -> Any:
+    """Let a generator make `count` examples from standard normal noise, arrays [count, ...]."""
     return generator.apply(params, jax.random.normal(key, (count, generator.noise)))
 
 
@@ -191,7 +191,7 @@ def invert(
     teacher: Forward,
     teacher_params: Any,
     summary: Metadata,
-    as_batch: Callable[[Array], Batch],
+    as_batch: Callable[[Any], Batch],
     weights: GeneratorLoss = GeneratorLoss(),
     config: FitConfig = STEPS,
     axis_name: str | None = None,
@@ -250,7 +250,7 @@ def train_generators(
     generator: Model,
     teacher: Model,
     summaries: Metadata,
-    as_batch: Callable[[Array], Batch],
+    as_batch: Callable[[Any], Batch],
     weights: GeneratorLoss = GeneratorLoss(),
     config: FitConfig = STEPS,
 ) -> Model:
@@ -280,7 +280,7 @@ def train_generators(
 
 
 def generate_sequences(
-    trainer: Trainer, keys: Array, order: Array, generator: Model, count: int, as_batch: Callable[[Array], Batch]
+    trainer: Trainer, keys: Array, order: Array, generator: Model, count: int, as_batch: Callable[[Any], Batch]
 ) -> Batch:
     """Let the generators of each member make as many sequences each, and mix them.
 
@@ -299,6 +299,7 @@ def generate_sequences(
 
     def make(keys, params, order):
         made = jax.lax.map(lambda own: generate(own[0], generator.module, own[1], each), (keys, params))
-        return as_batch(jax.random.permutation(order, jnp.concatenate(made))[:count])
+        chosen = jax.random.permutation(order, len(keys) * each)[:count]
+        return as_batch(jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[chosen], made))
 
     return trainer.over_members(make, (0, 0, 0))(keys, generator.params, order)

@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from beamkd.base import Array, Batch, InputError, Model, named_keys
 from beamkd.data import Dataset
+from beamkd.data.inputs import taken_by_networks
 from beamkd.distill import distill_on_windows
 from beamkd.inversion import summarize_on_dataset
 from beamkd.losses import kl
-from beamkd.models import GruStudent
 from beamkd.training import FitConfig, all_rows, is_primary, to_host
 from beamkd.training.hosts import agreed
 from experiments.common.dataset import (
-    SENSORS,
     Trained,
     cost,
     cost_of,
@@ -41,12 +41,14 @@ from experiments.common.methods import (
     generators_of,
     load_teacher,
     sequences_of,
+    student_of,
     student_of_sequences,
+    teacher_of,
     train_on_labels,
     trained,
     untrained,
 )
-from experiments.common.recipes import RECIPES, Recipe, smaller
+from experiments.common.recipes import RECIPES, Recipe, affordable, smaller
 from experiments.common.run import Run
 
 SHOWN = 4
@@ -60,8 +62,8 @@ class DataFree(Recipe, Flags):
     recipe: Literal["beamkd", "paper"] = "paper"
     """Where settings of inversion and data-free distillation come from that are not given: ours, or as published."""
     teacher: str = "cnn_gru"
-    """cnn_gru or gru, which are trained; or one that is not: a FILE.safetensors that a run left, a run's FOLDER/, whose
-    teacher it is, or a FILE.npz with a published GRU network."""
+    """cnn_gru or gru, which are trained, of other sensors than LiDAR a network like the first; or one that is not: a
+    FILE.safetensors that a run left, a run's FOLDER/, whose teacher it is, or a FILE.npz with a published network."""
     alpha: float = 0.6
     """Weight of the teacher against the labels in 'kd'."""
     teacher_fit: FitConfig = FitConfig(epochs=100, patience=5, clip=0)
@@ -107,6 +109,7 @@ def defaults(arguments: list[str]) -> DataFree:
 def run(config: DataFree) -> None:
     """Run the experiment; leaves its folder with results and report."""
     config = smaller(config, QUICK) if config.quick else config
+    config = affordable(config, config.sensors)
     run = Run("datafree", config)
     dataset, keys = open_dataset(run, config)
     teacher = _teacher(run, keys, dataset, config)
@@ -114,7 +117,7 @@ def run(config: DataFree) -> None:
         summaries = summarize_on_dataset(run, teacher.model, dataset)
     generator = generators_of(run, keys, dataset, teacher.model, summaries, config)
     sequences = sequences_of(run, keys, dataset, generator, config)
-    student = untrained(keys, dataset, GruStudent(beams=dataset.beams), "student")
+    student = untrained(keys, dataset, student_of(dataset), "student")
     networks = {
         "teacher": teacher,
         "scratch": train_on_labels(run, keys, dataset, student, config.scratch_fit, "scratch"),
@@ -140,7 +143,7 @@ def run(config: DataFree) -> None:
 def _teacher(run: Run, keys: Array, dataset: Dataset, config: DataFree) -> Trained:
     if config.teacher not in TEACHERS:
         return Trained(agreed(lambda: load_teacher(dataset, config.seeds, Path(config.teacher))))
-    model = untrained(keys, dataset, TEACHERS[config.teacher](beams=dataset.beams), "teacher")
+    model = untrained(keys, dataset, teacher_of(dataset, config.teacher), "teacher")
     return train_on_labels(run, keys, dataset, model, config.teacher_fit, "teacher")
 
 
@@ -161,7 +164,7 @@ def _on_all_windows(run: Run, dataset: Dataset, teacher: Model) -> dict[str, Arr
 
 def _keep_for_figures(run: Run, dataset: Dataset, beams: dict[str, np.ndarray], sequences: Batch) -> None:
     """Arrays behind the figures, of the first seed: some sequences, and the longest drive of the test split."""
-    (name,), windows = SENSORS, dataset.windows
+    name, windows = dataset.sensors[0], dataset.windows
     test = jax.tree.map(lambda leaf: np.asarray(leaf[0]), dataset.split.test)
     rows = test.index[test.mask]
     of_row = np.asarray(windows.drive)[rows]
@@ -170,14 +173,20 @@ def _keep_for_figures(run: Run, dataset: Dataset, beams: dict[str, np.ndarray], 
     shown = np.flatnonzero(of_row == longest)
     spread = rows[np.linspace(0, len(rows) - 1, SHOWN + 2).astype(int)[1:-1]]
     arrays = {
-        "real": windows.frames.sensors[name][windows.observed[spread]],
-        "generated": to_host(sequences.sensors[name][0, :SHOWN, : dataset.observed]),
+        "sensor": name,
+        "real": _shown(name, windows.frames.sensors[name][windows.observed[spread]]),
+        "generated": _shown(name, to_host(sequences.sensors[name][0, :SHOWN, : dataset.observed])),
         "power": windows.frames.power[windows.predicted[rows[shown], 0]],
         "drive": longest,
         **{f"beam_{method}": beam[0, shown] for method, beam in beams.items()},
     }
     if is_primary():
         np.savez_compressed(run.folder / "figures.npz", **{name: np.asarray(array) for name, array in arrays.items()})
+
+
+def _shown(name: str, frames: Array) -> Array:
+    """Frames as the figure has them: scans in metres, others as networks take them."""
+    return frames if name == "lidar" else taken_by_networks(name, jnp.asarray(frames))
 
 
 if __name__ == "__main__":

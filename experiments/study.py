@@ -25,7 +25,7 @@ from experiments.common.dataset import (
 )
 from experiments.common.flags import main
 from experiments.common.methods import generator_module
-from experiments.common.recipes import smaller
+from experiments.common.recipes import affordable, smaller
 from experiments.common.run import Run
 from experiments.common.study_flags import Study
 from experiments.common.study_grids import GRIDS, Comparison, Distillation, teacher_method
@@ -61,6 +61,7 @@ CLAIMS = [
             "noise": "uniform noise",
             "sparse_noise": "sparse noise",
             "blobs": "moving blobs",
+            "scenes": "scenes of an untrained one",
             "street": "another simulated street",
         }.items()
     ),
@@ -79,6 +80,7 @@ QUICK_RECIPE = {"sequences": 500, "held_out": 100, "generator_fit": 50, "dfkd_fi
 def run(config: Study) -> None:
     """Run the study; leaves its folder with results and report."""
     config = _quick(config) if config.quick else config
+    config = dataclasses.replace(config, beamkd=affordable(config.beamkd, config.sensors))
     run = Run("study", config)
     dataset, keys = open_dataset(run, config)
     if on_host(dataset.windows):

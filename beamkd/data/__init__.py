@@ -3,6 +3,7 @@
 from beamkd.data.dataset import Dataset, deal
 from beamkd.data.deepsense import origin, read_deepsense, scenario_number, write_deepsense
 from beamkd.data.inputs import forward_of, initial_model, sensor_batch, sensor_input
+from beamkd.data.masks import with_masks
 from beamkd.data.stored import open_drives, store_drives
 from beamkd.data.tfds.source import open_tfds, read_tfds, tfds_pieces
 from beamkd.data.windows import (
@@ -37,5 +38,6 @@ __all__ = [
     "stack_splits",
     "store_drives",
     "tfds_pieces",
+    "with_masks",
     "write_deepsense",
 ]

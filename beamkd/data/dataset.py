@@ -40,6 +40,11 @@ class Dataset:
         return self.windows.predicted.shape[1] - 1
 
     @property
+    def sensors(self) -> tuple[str, ...]:
+        """Names of all sensors that the windows have."""
+        return tuple(sorted(self.windows.frames.sensors))
+
+    @property
     def beams(self) -> int:
         """M."""
         return self.windows.frames.power.shape[-1]

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from beamkd.base import Array
-from beamkd.models.layers import repeat_rows, uniform_fan_in
+from beamkd.models.layers import Linear, repeat_rows, uniform_fan_in
 
 EPSILON = 1e-5
 """Added to a variance before its root is divided by, as in PyTorch."""

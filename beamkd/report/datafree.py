@@ -9,7 +9,7 @@ from rich.table import Table
 from beamkd.report.datafree_figures import METHODS, draw_accuracy, draw_drive, draw_generator, draw_sequences, networks
 from beamkd.report.figures import save_figure
 from beamkd.report.page import write_report
-from beamkd.report.results import data_source, read_history, read_results, time_section, windows_and_seeds
+from beamkd.report.results import SENSORS, data_source, read_history, read_results, time_section, windows_and_seeds
 from beamkd.report.tables import COLUMNS, Cells, markdown_table, mean_and_error, percent, slot_names
 
 
@@ -20,10 +20,13 @@ def write(folder: Path) -> None:
       InputError: the folder lacks results, or they cannot be read.
     """
     results = read_results(folder)
+    with np.load(folder / "figures.npz", allow_pickle=False) as file:
+        arrays = dict(file)
+    sensor = str(arrays["sensor"])
     figures = {
         "accuracy.png": "Accuracy by slot on the test split; bars: standard error over seeds.",
         "generator.png": "Terms of the generator's loss over its training, by seed.",
-        "sequences.png": "LiDAR sequences of the test split beside generated ones.",
+        "sequences.png": f"{SENSORS[sensor]}, sequences of the test split beside generated ones.",
         "drive.png": "Receive power of the beams over one drive of the test split, with the best and predicted beams.",
     }
     save_figure(folder / "accuracy.png", draw_accuracy(results))
@@ -32,12 +35,9 @@ def write(folder: Path) -> None:
         save_figure(folder / "generator.png", draw_generator(history, results["config"]["generator_loss"]))
     else:  # no term of the loss had a weight
         del figures["generator.png"]
-    with np.load(folder / "figures.npz", allow_pickle=False) as arrays:
-        save_figure(
-            folder / "sequences.png",
-            draw_sequences(arrays["real"], arrays["generated"], results["data"]["source"]),
-        )
-        save_figure(folder / "drive.png", draw_drive(arrays))
+    sequences = arrays["real"], arrays["generated"]
+    save_figure(folder / "sequences.png", draw_sequences(*sequences, results["data"]["source"], sensor))
+    save_figure(folder / "drive.png", draw_drive(arrays))
     write_report(folder, _markdown(results, figures), figures)
 
 

@@ -28,6 +28,16 @@ NEAREST = 0.1
 """Metres below which a figure shows a range as none: generated objects fade at their sides."""
 
 
+ACROSS = {
+    "lidar": ("bearing of the ray, degrees", "range, m (white: nothing moves)"),
+    "radar": ("bin of the sine of the bearing", "greatest magnitude over range"),
+    "doppler": ("bin of the sine of the bearing", "greatest magnitude over speed"),
+    "masks": ("column of the mask", "share of the column that moves"),
+    "gps": ("along broadside, along the road", "10 m"),
+}
+"""By sensor, what stands over time in a figure, and its colours."""
+
+
 def networks(results: dict[str, Any]) -> list[str]:
     """Those of `METHODS` that the results have."""
     return [name for name in METHODS if name in results["methods"]]
@@ -76,8 +86,10 @@ def draw_generator(history: dict[str, np.ndarray], weights: dict[str, float]) ->
     return figure
 
 
-def draw_sequences(real: np.ndarray, generated: np.ndarray, source: str) -> plt.Figure:
-    """Sequences of scans [N, L, 216] in metres, those of the data above generated ones."""
+def draw_sequences(real: np.ndarray, generated: np.ndarray, source: str, sensor: str = "lidar") -> plt.Figure:
+    """What a sensor saw by bearing over time, sequences [N, L, ...], those of the data above generated ones."""
+    real, generated = by_bearing(real, sensor), by_bearing(generated, sensor)
+    across, label = ACROSS[sensor]
     count = min(len(real), len(generated))
     size = (2.4 * count + 1.4, 5.2)
     figure, panels = plt.subplots(2, count, figsize=size, sharex=True, sharey=True, layout="constrained")
@@ -86,16 +98,23 @@ def draw_sequences(real: np.ndarray, generated: np.ndarray, source: str) -> plt.
         far = float(sequences[:count].max()) or 1.0  # a scale each: generated ranges need not be of a car's distance
         for column in range(count):
             axes, scans = panels[row, column], sequences[column]
-            extent = (0.5, len(scans) + 0.5, *BEARINGS)
-            shown = np.ma.masked_less(scans.T, NEAREST)
+            extent = (0.5, len(scans) + 0.5, *(BEARINGS if sensor == "lidar" else (0, scans.shape[-1])))
+            shown = np.ma.masked_less(scans.T, NEAREST) if sensor == "lidar" else scans.T
             style = {"vmin": 0, "vmax": far, "cmap": "viridis_r", "interpolation": "nearest"}
             image = axes.imshow(shown, aspect="auto", origin="lower", extent=extent, **style)
             axes.set_title(f"{name}, {column + 1}", fontsize=9)
-        panels[row, 0].set_ylabel("bearing of the ray, degrees")
-        figure.colorbar(image, ax=panels[row], label="range, m (white: nothing moves)")
+        panels[row, 0].set_ylabel(across)
+        figure.colorbar(image, ax=panels[row], label=label)
     for axes in panels[1]:
         axes.set_xlabel("frame")
     return figure
+
+
+def by_bearing(sequences: np.ndarray, sensor: str) -> np.ndarray:
+    """Sequences [N, L, B] of a number for each bearing: of maps [N, L, H, 64] the greatest, of masks the share."""
+    if sensor == "masks":
+        return sequences.mean(-2)
+    return np.fft.fftshift(sequences.max(-2), axes=-1) if sequences.ndim == 4 else sequences
 
 
 def draw_drive(arrays: Any) -> plt.Figure:

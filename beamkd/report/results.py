@@ -39,22 +39,42 @@ def read_history(folder: Path, phase: str) -> dict[str, np.ndarray]:
     return {name: np.array([line[name] for line in lines], float) for name in names}
 
 
+SENSORS = {
+    "lidar": "LiDAR",
+    "radar": "radar",
+    "doppler": "radar's Doppler",
+    "camera": "camera",
+    "masks": "motion masks",
+    "gps": "GPS",
+}
+"""How reports call sensors."""
+
+
 def data_source(results: dict[str, Any]) -> str:
     """What of the data is simulated; of what a folder holds no more is said than the folder says of itself."""
-    data = results["data"]
+    data, config = results["data"], results["config"]
+    sensors = config.get("sensors", ["lidar"])
     if data["source"] == "sim":
-        return "the built-in simulated street. Simulated: everything, traffic, LiDAR and receive powers."
+        seen = _and(["everything, traffic", *(SENSORS[name] for name in sensors), "receive powers"])
+        return f"the built-in simulated street. Simulated: {seen}."
+    along = [name for name in sensors if name in config.get("simulated", ())]
+    along += ["lidar"] * (config["lidar"] == "raycast" and "lidar" in sensors)
+    given = _and(["Receive powers", "positions", *(SENSORS[name] for name in sensors if name not in along)])
     if data["source"] == "tfds":
-        return f"a TFDS dataset ({data['origin']}). Receive powers, positions and LiDAR: as in the dataset."
-    scenario, config = data["scenario"], results["config"]
+        return f"a TFDS dataset ({data['origin']}). {given}: as in the dataset."
+    scenario = data["scenario"]
     folder = f"a folder in the form of DeepSense 6G Scenario {scenario}"
     if isinstance(scenario, list | tuple):
         folder = f"folders in the form of DeepSense 6G Scenarios {', '.join(map(str, scenario))}"
     if data.get("origin"):
         folder += f" ({data['origin']})"
-    if config["lidar"] == "raycast" or "lidar" in config.get("simulated", ()):
-        return f"{folder}. Receive powers and positions: as in the folder. LiDAR: simulated along these positions."
-    return f"{folder}. Receive powers, positions and LiDAR: as in the folder."
+    made = f" {_and([SENSORS[name] for name in along])}: simulated along these positions." if along else ""
+    return f"{folder}. {given}: as in the folder.{made}"
+
+
+def _and(words: list[str]) -> str:
+    """A list in words."""
+    return " and ".join([", ".join(words[:-1])] * (len(words) > 1) + words[-1:])
 
 
 def windows_and_seeds(results: dict[str, Any]) -> str:

@@ -30,9 +30,6 @@ from experiments.common.flags import Flags, data_origin, load_drives
 from experiments.common.folder import NETWORKS
 from experiments.common.run import Run
 
-SENSORS = ("lidar",)
-"""What the networks of these studies see."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
@@ -62,6 +59,7 @@ def open_dataset(run: Run, config: Flags) -> tuple[Dataset, Array]:
     windows = dataset.windows
     frames, drives = len(windows.frames.power), sum(_drives(dataset).values())
     place = f", streamed from {run.drives}" if on_host(windows) else ""
+    place += "" if dataset.sensors == ("lidar",) else f"; {', '.join(dataset.sensors)}"
     run.say(f"{config.source}: {frames} frames, {drives} drives, {len(windows)} windows{place}")
     return dataset, keys
 
@@ -134,8 +132,8 @@ def _by_drive(scores: Scores, rows: Rows, drive: np.ndarray, numbers: np.ndarray
 
 
 def cost(dataset: Dataset, module: nn.Module) -> dict[str, float]:
-    """Weights of a network of the studies' sensors, and the operations that one window takes."""
-    shapes = {name: leaf.shape for name, leaf in dataset.spec(SENSORS).items()}
+    """Weights of a network of the dataset's sensors, and the operations that one window takes."""
+    shapes = {name: leaf.shape for name, leaf in dataset.spec(dataset.sensors).items()}
     return cost_of(Model(module, None, shapes), future=dataset.future)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import gc
 import io
 import logging
@@ -13,11 +14,19 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import jax
-import numpy as np
 import tyro
 
 from beamkd.base import SCAN_RAYS, Drives, InputError, expect_at_least
-from beamkd.data import open_drives, open_tfds, origin, read_deepsense, read_tfds, store_drives, tfds_pieces
+from beamkd.data import (
+    open_drives,
+    open_tfds,
+    origin,
+    read_deepsense,
+    read_tfds,
+    store_drives,
+    tfds_pieces,
+    with_masks,
+)
 from beamkd.sim import Street, simulate, simulate_chunks
 from beamkd.training import distributed, is_primary
 from beamkd.training.hosts import CLUSTER
@@ -25,11 +34,17 @@ from beamkd.training.hosts import CLUSTER
 SIMULATED_DRIVES = 83
 """As many as Scenario 8 has."""
 
-RESIDENT_BYTES = 2**28
-"""Of simulated frames: with LiDAR about 160,000 windows, for which 'kd' keeps 460 MB of a teacher's answers a seed."""
+RESIDENT_BYTES = 2**30
+"""Of simulated frames."""
+
+RESIDENT_FRAMES = 240_000
+"""Simulated frames: about 160,000 windows, for which 'kd' keeps 460 MB of a teacher's answers a seed."""
 
 LEAST_BEAMS = 5
 """The metrics look at the five best beams."""
+
+SENSORS = ("lidar", "radar", "doppler", "camera", "gps")
+"""That networks can see."""
 
 COLLECT_AFTER = 50_000
 """New objects after which Python looks for garbage. Tracing makes many that stay: at Python's own 700 it spends a tenth
@@ -47,18 +62,23 @@ class Flags:
     version, or TFDS's own with one dataset."""
     scenario: int | None = None
     """Number of the DeepSense scenario. If not given: of the only one in a folder, or 8 if that is one of several."""
+    sensors: tuple[str, ...] = ("lidar",)
+    """What networks see: lidar, radar (range-angle maps), doppler (its Doppler-angle maps), camera (motion masks), gps;
+    one or several, with spaces or commas between."""
+    mask_size: int = 96
+    """Rows and columns of motion masks, to which the camera's frames are shrunk; published networks take 224."""
     lidar: Literal["measured", "raycast"] = "measured"
     """Scans of the folder, or scans simulated along its positions, without noise."""
     simulated: tuple[str, ...] = ()
-    """Sensors that are simulated along the folder's positions, with noise, in place of its own files: `lidar`,
-    `radar`. Those that the networks do not see change nothing."""
+    """Sensors that are simulated along the folder's positions, with noise, in place of its own files: those of
+    `--sensors`. Others change nothing."""
     skip_bad: bool = False
     """Drop frames whose files are bad, and the windows over them, instead of stopping."""
     drives: int = SIMULATED_DRIVES
     """Drives to simulate, for `--source sim`."""
     resident: int | None = None
     """Up to this many simulated drives, or as many frames of a TFDS dataset as these may have, live on the device; more
-    are kept in the run's folder and streamed. As many as take 256 MB if not given."""
+    are kept in the run's folder and streamed. As many as take 1 GB if not given, and 240,000 frames at most."""
     street: Street = Street()
     """The simulated street."""
     split: Literal["random", "inorder"] = "random"
@@ -99,6 +119,10 @@ class Flags:
             raise InputError(f"--seed: expected less than {2**31 - self.seeds}, found {self.seed}")
         if self.street.beams < LEAST_BEAMS:
             raise InputError(f"--street.beams: expected {LEAST_BEAMS} or more, found {self.street.beams}")
+        for name in ("sensors", "simulated"):
+            object.__setattr__(self, name, _names(name, getattr(self, name)))
+        if not self.sensors:
+            raise InputError(f"--sensors: expected names out of {', '.join(SENSORS)}, found none")
         found = " ".join(map(str, self.data_dir))
         if self.source != "sim" and not self.data_dir:
             raise InputError(f"--data-dir: expected a folder with --source {self.source}, found none")
@@ -110,6 +134,14 @@ class Flags:
             raise InputError(f"--lidar: expected it with --source deepsense only, found {self.lidar}")
         if self.source != "deepsense" and self.simulated:
             raise InputError(f"--simulated: expected it with --source deepsense only, found {' '.join(self.simulated)}")
+
+
+def _names(flag: str, found: tuple[str, ...]) -> tuple[str, ...]:
+    """Sensors of a flag, each once; commas stand between them, too."""
+    names = tuple(dict.fromkeys(name for part in found for name in part.split(",") if name))
+    if not set(names) <= set(SENSORS):
+        raise InputError(f"--{flag}: expected names out of {', '.join(SENSORS)}, found {' '.join(found)}")
+    return names
 
 
 def _expect_finite(value: Any, path: str = "") -> None:
@@ -224,16 +256,23 @@ def _use_all_cores() -> None:
 
 def load_drives(config: Flags, folder: Path) -> Drives:
     """The data that the flags name; large ones are kept in `folder`, where a resumed run finds them."""
+    seen = functools.partial(with_masks, size=config.mask_size) if "camera" in config.sensors else lambda drives: drives
     if config.source == "deepsense":
         options = {"lidar": config.lidar, "simulated": config.simulated, "skip_bad": config.skip_bad}
-        options["progress"] = is_primary()
-        return read_deepsense(config.data_dir, config.scenario, **options)
+        options |= {"sensors": config.sensors, "progress": is_primary()}
+        return seen(read_deepsense(config.data_dir, config.scenario, **options))
     if config.source == "tfds":
-        return _load_prepared(config, folder)
-    asked = jax.random.key(config.seed), config.street, config.drives, ("lidar",), own_devices(config)
+        prepared = open_tfds(*config.data_dir)
+        (beams,) = prepared.power.shape
+        if beams < LEAST_BEAMS:
+            raise InputError(f"--data-dir: expected {LEAST_BEAMS} beams or more, found {beams}")
+        if prepared.frames <= most_resident(config) * config.street.max_frames:
+            return seen(read_tfds(*config.data_dir, config.sensors))
+        return _kept(config, folder, lambda: map(seen, tfds_pieces(prepared, config.sensors)))
+    asked = jax.random.key(config.seed), config.street, config.drives, config.sensors, own_devices(config)
     if config.drives <= most_resident(config):
-        return simulate(*asked)
-    return _kept(config, folder, lambda: simulate_chunks(*asked))
+        return seen(simulate(*asked))
+    return _kept(config, folder, lambda: map(seen, simulate_chunks(*asked)))
 
 
 def data_origin(config: Flags) -> str | None:
@@ -241,17 +280,6 @@ def data_origin(config: Flags) -> str | None:
     if config.source == "deepsense":
         return origin(config.data_dir, config.scenario)
     return open_tfds(*config.data_dir).origin if config.source == "tfds" else None
-
-
-def _load_prepared(config: Flags, folder: Path) -> Drives:
-    """The drives of a TFDS dataset, as `load_drives`."""
-    prepared = open_tfds(*config.data_dir)
-    (beams,) = prepared.power.shape
-    if beams < LEAST_BEAMS:
-        raise InputError(f"--data-dir: expected {LEAST_BEAMS} beams or more, found {beams}")
-    if prepared.frames <= most_resident(config) * config.street.max_frames:
-        return read_tfds(*config.data_dir)
-    return _kept(config, folder, lambda: tfds_pieces(prepared))
 
 
 def _kept(config: Flags, folder: Path, pieces: Callable[[], Iterator[Drives]]) -> Drives:
@@ -262,11 +290,12 @@ def _kept(config: Flags, folder: Path, pieces: Callable[[], Iterator[Drives]]) -
 
 
 def most_resident(config: Flags) -> int:
-    """How many simulated drives live on the device, of `max_frames` frames."""
+    """How many simulated drives live on the device."""
     if config.resident is not None:
         return config.resident
-    frame = np.dtype(np.float32).itemsize * (SCAN_RAYS + config.street.beams)
-    return RESIDENT_BYTES // (frame * config.street.max_frames)
+    sizes = {"lidar": 4 * SCAN_RAYS, "radar": 4 * 256 * 64, "doppler": 4 * 128 * 64, "camera": 224**2, "gps": 8}
+    frame = sum(sizes[name] for name in config.sensors) + 4 * config.street.beams
+    return min(RESIDENT_FRAMES, RESIDENT_BYTES // frame) // config.street.max_frames
 
 
 def own_devices(config: Flags) -> int | None:

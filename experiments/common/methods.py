@@ -1,7 +1,6 @@
 """The steps of a study, for all seeds: networks that are trained or loaded, generators and sequences by a recipe."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,20 +13,49 @@ from beamkd.base import Array, Batch, InputError, Metadata, Model, named_keys
 from beamkd.data import Dataset, forward_of, initial_model, sensor_batch
 from beamkd.distill import distill_on_sequences
 from beamkd.inversion import generate_sequences, initial_generator, train_generators
-from beamkd.models import CnnGruTeacher, Generator, GruTeacher, SceneGenerator, load_network, published_model
+from beamkd.models import (
+    CnnGruTeacher,
+    Generator,
+    GruStudent,
+    GruTeacher,
+    SceneGenerator,
+    SensorStudent,
+    SensorTeacher,
+    load_network,
+    published_model,
+)
+from beamkd.models.scene import Scene
+from beamkd.scenes import RENDERERS
 from beamkd.training import FitConfig, FitState, supervised_task
-from experiments.common.dataset import SENSORS, Trained
+from experiments.common.dataset import Trained
 from experiments.common.folder import NETWORKS
 from experiments.common.recipes import Recipe
 from experiments.common.run import Run
 
 TEACHERS = {"cnn_gru": CnnGruTeacher, "gru": GruTeacher}
-GENERATORS = {"dense": Generator, "scene": SceneGenerator}
+"""Of LiDAR alone."""
+
+SCANS = ("lidar",)
+"""The sensors for which there are networks and generators of the paper's own."""
+
+
+def teacher_of(dataset: Dataset, kind: str) -> nn.Module:
+    """A teacher of the dataset's sensors: of LiDAR alone of a kind out of `TEACHERS`."""
+    if dataset.sensors == SCANS:
+        return TEACHERS[kind](beams=dataset.beams)
+    return SensorTeacher(sensors=dataset.sensors, beams=dataset.beams)
+
+
+def student_of(dataset: Dataset, **sizes: int) -> nn.Module:
+    """A student of the dataset's sensors."""
+    if dataset.sensors == SCANS:
+        return GruStudent(beams=dataset.beams, **sizes)
+    return SensorStudent(sensors=dataset.sensors, beams=dataset.beams, **sizes)
 
 
 def untrained(keys: Array, dataset: Dataset, module: nn.Module, name: str) -> Model:
-    """A network of the studies' sensors with its initial weights."""
-    return initial_model(named_keys(keys, name), module, dataset.spec(SENSORS))
+    """A network of the dataset's sensors with its initial weights."""
+    return initial_model(named_keys(keys, name), module, dataset.spec(dataset.sensors))
 
 
 def load_teacher(dataset: Dataset, members: int, path: Path) -> Model:
@@ -41,20 +69,23 @@ def load_teacher(dataset: Dataset, members: int, path: Path) -> Model:
     Raises:
       InputError: there is none, or it is for other sensors, more frames or other beams.
     """
-    (name,), (spec,) = SENSORS, dataset.spec(SENSORS).values()
+    spec = {name: leaf.shape for name, leaf in dataset.spec(dataset.sensors).items()}
     if path.suffix == ".npz":
-        model = published_model(path, dataset.observed)
+        # A mask is of two frames: networks of masks see one less.
+        model = published_model(path, dataset.observed - ("masks" in spec))
     else:
         path = path / NETWORKS / "teacher.safetensors" if path.is_dir() else path
         model = load_network(path)
-    if not isinstance(model.module, tuple(TEACHERS.values())) or [*model.inputs] != [name]:
+    if model.inputs.keys() != spec.keys() or not hasattr(model.module, "beams"):
         found = f"a {type(model.module).__name__} of {', '.join(model.inputs)}"
-        raise InputError(f"{path}: expected a network of {name}, found {found}")
-    frames, rays = model.inputs[name]
-    if frames > dataset.observed or (rays, model.module.beams) != (spec.shape[-1], dataset.beams):
-        expected = f"at most {dataset.observed} frames, {spec.shape[-1]} rays and {dataset.beams} beams"
-        found = f"{frames}, {rays} and {model.module.beams}"
-        raise InputError(f"{path}: expected a network for {expected}, found {found}")
+        raise InputError(f"{path}: expected a network of {', '.join(spec)}, found {found}")
+    for name, (most, *frame) in spec.items():
+        frames, *shape = model.inputs[name]
+        if frames > most or (shape, model.module.beams) != (frame, dataset.beams):
+            size = f"{frame[0]} rays" if name == "lidar" else f"{' x '.join(map(str, frame))} of {name}"
+            found = f"{frames}, {' x '.join(map(str, shape))} and {model.module.beams}"
+            expected = f"at most {most} frames, {size} and {dataset.beams} beams"
+            raise InputError(f"{path}: expected a network for {expected}, found {found}")
     return dataclasses.replace(model, params=_repeat(model.params, members))
 
 
@@ -71,9 +102,14 @@ def trained(model: Model, fit: FitState) -> Trained:
 
 
 def generator_module(dataset: Dataset, recipe: Recipe) -> nn.Module:
-    """A recipe's generator of what the studies' networks see."""
-    (spec,) = dataset.spec(SENSORS).values()
-    return GENERATORS[recipe.generator](frames=spec.shape[0], rays=spec.shape[1])
+    """A recipe's generator of what networks of the dataset see."""
+    if recipe.generator == "scene":
+        return SceneGenerator(frames=dataset.observed)
+    if dataset.sensors != SCANS:
+        found = ", ".join(dataset.sensors)
+        raise InputError(f"--generator: expected scene with sensors other than lidar alone, found dense for {found}")
+    (spec,) = dataset.spec(SCANS).values()
+    return Generator(frames=spec.shape[0], rays=spec.shape[1])
 
 
 def generators_of(
@@ -104,7 +140,7 @@ def sequences_of(run: Run, keys: Array, dataset: Dataset, generator: Model, reci
         generator = dataclasses.replace(generator, module=generator.module.clone(ahead=dataset.future))
     count, order = recipe.sequences + recipe.held_out, named_keys(keys, "order")
     with run.phase("generation"):
-        return generate_sequences(run, noise_keys, order, generator, count, _as_batch(dataset))
+        return generate_sequences(run, noise_keys, order, generator, count, _as_batch(dataset, kept=True))
 
 
 def student_of_sequences(
@@ -123,7 +159,7 @@ def student_of_sequences(
     Where sequences go on for longer, the teacher answers in hindsight. `validation` is as in `distill_on_sequences`.
     """
     learner = dataclasses.replace(student, module=student.module.clone(dropout=recipe.dropout))
-    ahead = sequences.sensors[SENSORS[0]].shape[2] - dataset.observed
+    ahead = next(iter(sequences.sensors.values())).shape[2] - dataset.observed
     options = (recipe.dfkd_fit, recipe.loss, recipe.held_out, ahead, validation)
     fit = distill_on_sequences(run, phase, named_keys(keys, "dfkd"), learner, teacher, sequences, *options)
     return trained(student, fit)
@@ -146,9 +182,24 @@ def _generator_keys(keys: Array, recipe: Recipe) -> Array:
     return jnp.moveaxis(split, 1, 0)
 
 
-def _as_batch(dataset: Dataset) -> Callable[[Array], Batch]:
-    (name,) = SENSORS
-    return functools.partial(sensor_batch, future=dataset.future, name=name)
+def _as_batch(dataset: Dataset, kept: bool = False) -> Callable[[Array | Scene], Batch]:
+    """What makes batches of what generators make; those that are `kept` have no gradient, and masks are bits."""
+    shapes = {name: leaf.shape[1:] for name, leaf in dataset.spec(dataset.sensors).items()}
+
+    def as_batch(made):
+        if isinstance(made, Scene):
+            seen = {name: RENDERERS[name](made, shape) for name, shape in shapes.items()}
+        else:
+            (name,) = shapes
+            seen = {name: made}
+        return unlabelled(seen, dataset) if kept else sensor_batch(seen, dataset.future)
+
+    return as_batch
+
+
+def unlabelled(seen: dict[str, Array], dataset: Dataset) -> Batch:
+    """Sequences to keep, of arrays [N, frames, ...] as networks take them; masks as bits."""
+    return sensor_batch({name: each > 0.5 if name == "masks" else each for name, each in seen.items()}, dataset.future)
 
 
 def _repeat(tree: Any, times: int) -> Any:

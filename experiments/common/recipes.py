@@ -73,6 +73,18 @@ was a lesson from Scenario 8's test split (BUILD_NOTES.md)."""
 RECIPES = {"beamkd": BEAMKD, "paper": PAPER}
 
 
+AFFORDABLE = {"sequences": 1500, "held_out": 300, "generator_fit": 100}
+"""What is made of a recipe, like `smaller`, where sensors are costly to render and large to keep."""
+
+COSTLY = {"radar", "doppler", "camera"}
+"""A frame of these takes a thousand times a LiDAR's time, and up to a hundred times its room."""
+
+
+def affordable(config: Any, sensors: tuple[str, ...]) -> Any:
+    """A recipe, or a configuration that is one, for these sensors."""
+    return smaller(config, AFFORDABLE) if COSTLY & set(sensors) else config
+
+
 def smaller(config: Any, limits: dict[str, int]) -> Any:
     """A configuration with numbers, or the epochs of its fits, of at most so much."""
 

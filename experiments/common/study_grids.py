@@ -12,11 +12,11 @@ from flax import linen as nn
 
 from beamkd import priors
 from beamkd.base import Array, Batch, Metadata, Model, Rows, Windows, named_keys
-from beamkd.data import Dataset, gather, initial_model, make_windows, sensor_batch, sensor_input
+from beamkd.data import Dataset, gather, initial_model, make_windows, sensor_batch, sensor_input, with_masks
 from beamkd.distill import distill_on_windows
 from beamkd.inversion import GeneratorLoss, summarize_on_dataset
 from beamkd.losses import kl
-from beamkd.models import GruStudent, OccupancyCnn, PositionNetwork, RadarLeNet
+from beamkd.models import OccupancyCnn, PositionNetwork, RadarLeNet
 from beamkd.sim import simulate
 from beamkd.training import FitConfig
 from experiments.common.baselines import (
@@ -26,15 +26,18 @@ from experiments.common.baselines import (
     train_on_current_slot,
     with_positions,
 )
-from experiments.common.dataset import SENSORS, Trained, cost
+from experiments.common.dataset import Trained, cost
 from experiments.common.flags import own_devices
 from experiments.common.methods import (
-    TEACHERS,
+    SCANS,
     generators_of,
     sequences_of,
+    student_of,
     student_of_sequences,
+    teacher_of,
     train_on_labels,
     trained,
+    unlabelled,
     untrained,
 )
 from experiments.common.recipes import Recipe
@@ -129,7 +132,7 @@ class Distillation:
     def teacher(self) -> Trained:
         """Trained on the real labels."""
         return self.on_labels(
-            self.untrained(TEACHERS[self.kind](beams=self.dataset.beams), f"{self.prefix}teacher"),
+            self.untrained(teacher_of(self.dataset, self.kind), f"{self.prefix}teacher"),
             self.config.teacher_fit,
             f"{self.prefix}teacher",
         )
@@ -142,13 +145,12 @@ class Distillation:
     @functools.cached_property
     def student(self) -> Model:
         """With its initial weights, the same for all methods."""
-        return self.untrained(GruStudent(beams=self.dataset.beams), "student")
+        return self.untrained(student_of(self.dataset), "student")
 
     @functools.cached_property
     def sequences(self) -> dict[str, Batch]:
         """Of both recipes' generators."""
-        recipes = {"paper": self.config.paper, "beamkd": self.config.beamkd}
-        return {name: self.generate(recipe, name) for name, recipe in recipes.items()}
+        return {name: self.generate(getattr(self.config, name), name) for name in self.recipes}
 
     def untrained(self, module: nn.Module, name: str) -> Model:
         """A network with its initial weights."""
@@ -171,9 +173,20 @@ class Distillation:
         pair = self.teacher.model, student or self.student
         return student_of_sequences(self.run, self.keys, self.dataset, *pair, sequences, recipe, name, validation)
 
+    @property
+    def recipes(self) -> dict[str, str]:
+        """Names of the recipes with their titles; the published one is for LiDAR alone."""
+        both = {"paper": "as published", "beamkd": "ours"}
+        return {name: title for name, title in both.items() if self.scans or name == "beamkd"}
+
+    @property
+    def scans(self) -> bool:
+        """Whether LiDAR alone is seen."""
+        return self.dataset.sensors == SCANS
+
     def both_recipes(self) -> list[Method]:
         """Students by the published recipe and by ours."""
-        return [self.by_recipe("paper", "data-free, as published"), self.by_recipe("beamkd", "data-free, ours")]
+        return [self.by_recipe(name, f"data-free, {title}") for name, title in self.recipes.items()]
 
     def by_recipe(self, name: str, label: str) -> Method:
         """The student by a recipe."""
@@ -190,12 +203,15 @@ def _main_grid(source: Distillation) -> list[Comparison]:
         _kd_method(source, "kd", "student, KD on real data"),
         *source.both_recipes(),
     ]
-    made = {
+    scans = {
         "noise": ("uniform noise", functools.partial(_made_up, source, priors.uniform_noise, goes_on=False)),
         "sparse_noise": ("sparse noise", functools.partial(_made_up, source, priors.sparse_noise, goes_on=False)),
         "blobs": ("moving blobs", functools.partial(_made_up, source, priors.moving_blobs)),
-        "street": ("another simulated street", functools.partial(_street, source, street)),
     }
+    untrained_scenes = dataclasses.replace(config.beamkd, generator_loss=GeneratorLoss(0))
+    scenes = {"scenes": ("scenes of an untrained generator", lambda: source.generate(untrained_scenes, "scenes"))}
+    made = scans if source.scans else scenes
+    made["street"] = ("another simulated street", functools.partial(_street, source, street))
     for name, (label, make) in made.items():
         train = functools.partial(lambda name, make: source.distil(config.beamkd, make(), name), name, make)
         rows.append(Method(name, f"control: {label}", train, data_free=True))
@@ -371,7 +387,7 @@ def _without_hindsight(source: Distillation, name: str, label: str) -> Method:
 
 
 def _selected_on_real_windows(source: Distillation, recipe: Recipe, sequences: str, name: str) -> Trained:
-    windows = source.dataset.source(SENSORS)
+    windows = source.dataset.source(source.dataset.sensors)
     real = source.run.over_members(gather, (None, 0))(windows, source.dataset.split.val)
     return source.distil(recipe, source.sequences[sequences], name, validation=real)
 
@@ -397,7 +413,7 @@ def _by_sequences(source: Distillation, name: str, recipe: Recipe) -> Comparison
 
 
 def _by_size(source: Distillation) -> Comparison:
-    networks = {f"student_{size}": GruStudent(hidden=size, beams=source.dataset.beams) for size in SIZES}
+    networks = {f"student_{size}": student_of(source.dataset, hidden=size) for size in SIZES}
 
     def train(name):
         student = source.untrained(networks[name], "student")
@@ -418,9 +434,9 @@ def _frames(source: Distillation) -> int:
 
 def _made_up(source: Distillation, make: Callable[..., jax.Array], goes_on: bool = True) -> Batch:
     """Sequences of a prior; those in which frames have to do with one another go on for hindsight, as ours do."""
-    recipe, dataset, (name,) = source.config.beamkd, source.dataset, SENSORS
+    recipe, dataset, (name,) = source.config.beamkd, source.dataset, SCANS
     count, frames = recipe.sequences + recipe.held_out, _frames(source) if goes_on else dataset.observed
-    rays = dataset.spec(SENSORS)[name].shape[-1]
+    rays = dataset.spec(SCANS)[name].shape[-1]
 
     def draw(key):
         return sensor_batch(make(key, count, frames, rays), dataset.future, name)
@@ -434,7 +450,9 @@ def _street_windows(source: Distillation) -> Windows:
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
     drives, windows = STREET_DRIVES, ()
     while len(windows) < recipe.sequences + recipe.held_out:
-        simulated = simulate(key, config.street, drives, SENSORS, own_devices(config))
+        simulated = simulate(key, config.street, drives, config.sensors, own_devices(config))
+        if "camera" in config.sensors:
+            simulated = with_masks(simulated, config.mask_size)
         windows = make_windows(simulated, _frames(source), source.dataset.future)
         drives *= 2
     return windows
@@ -442,11 +460,11 @@ def _street_windows(source: Distillation) -> Windows:
 
 def _street(source: Distillation, windows: Windows) -> Batch:
     """What is sensed in the street's windows, without their beams; each seed takes its own."""
-    count, (name,) = source.config.beamkd.sequences + source.config.beamkd.held_out, SENSORS
+    count, names = source.config.beamkd.sequences + source.config.beamkd.held_out, source.dataset.sensors
 
     def draw(key, windows):
         chosen = jax.random.permutation(key, len(windows))[:count]
         batch = gather(windows, Rows(chosen, jnp.ones(count, bool)))
-        return sensor_batch(sensor_input(name)(batch), source.dataset.future, name)
+        return unlabelled({name: sensor_input(name)(batch) for name in names}, source.dataset)
 
     return source.run.over_members(draw, (0, None))(named_keys(source.keys, "control"), windows)

@@ -66,7 +66,7 @@ class BeamkdStreet(FrameBuilder):
     def _recording(self, dl_manager: tfds.download.DownloadManager) -> Recording:
         config = self.builder_config
         part = part_of_drives(range(1, config.drives + 1))
-        chunks = simulate_chunks(jax.random.key(config.seed), config.street, config.drives)
+        chunks = simulate_chunks(jax.random.key(config.seed), config.street, config.drives, config.sensors)
         return Recording(part, config.street.max_frames, _numbered(chunks))
 
 
