@@ -24,7 +24,7 @@ def drives(size=48) -> Drives:
 
 
 def expected(gray: np.ndarray) -> np.ndarray:
-    blurred = ndimage.gaussian_filter(gray.astype(np.float64), (0, 1, 1), mode="nearest", truncate=4)
+    blurred = ndimage.gaussian_filter(gray.astype(np.float64), (0, 1, 1), mode="reflect", truncate=4)
     change = np.abs(np.diff(blurred, axis=0))
     return change > 0.1 * change.max((1, 2), keepdims=True)
 
