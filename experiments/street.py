@@ -1,7 +1,7 @@
 """The simulated street beside the measured one: `python -m experiments.street --help`.
 
-Prints the statistics of simulated drives next to those measured in DeepSense 6G Scenario 8, and draws one
-drive.
+Prints the statistics of simulated drives next to those measured in DeepSense 6G Scenario 8, and draws one drive, and
+one moment of it as every sensor sees it.
 """
 
 import dataclasses
@@ -11,26 +11,22 @@ import sys
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from matplotlib.figure import Figure
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from beamkd.base import expect_at_least
+from beamkd.base import FUTURE, InputError, expect_at_least
+from beamkd.data import forward_of, sensor_batch
+from beamkd.data.inputs import METRES_PER_UNIT
 from beamkd.data.statistics import statistics
-from beamkd.sim import (
-    RAYS,
-    Boxes,
-    Building,
-    SimulatedDrive,
-    Street,
-    cast_rays,
-    simulate,
-    simulate_drive,
-)
+from beamkd.models import load_network
+from beamkd.report.street_figures import draw_drive, draw_moment, middle_of
+from beamkd.sim import RAYS, Building, SimulatedDrive, Street, simulate, simulate_drive
 from experiments.common.flags import main
+
+SHOWN = ("lidar", "radar", "camera")
+"""Sensors in the picture of a moment."""
 
 MEASURED = {
     "frames a drive, 5 %": 42,
@@ -74,8 +70,12 @@ class Config:
     """Vehicles besides the served car."""
     building: float = 0.0
     """Metres from the base station to a concrete front across the road; 0 for none."""
+    networks: tuple[pathlib.Path, ...] = ()
+    """Networks of LiDAR that a run left, FILE.safetensors, whose predictions the picture of a moment shows."""
+    later: int = 6
+    """Frames from where the car passes the base station to that moment; less than 0 before it."""
     out: pathlib.Path = pathlib.Path("runs/street")
-    """Folder for results.json and the figure."""
+    """Folder for results.json and the figures."""
 
     def __post_init__(self):
         expect_at_least(self, drives=1, seed=0, seeds=1, others=0)
@@ -110,72 +110,25 @@ def table(columns: list[dict[str, float]], seed: int) -> Table:
     return result
 
 
-def draw(drive: SimulatedDrive, street: Street, path: pathlib.Path) -> None:
-    """One drive: from above, as the LiDAR sees it, and as the beams do."""
-    frames = int(drive.traffic.frames)
-    middle = int(np.abs(np.asarray(drive.traffic.antenna[:frames, 1])).argmin())
-    figure = Figure(figsize=(16, 5.6), layout="constrained")  # needs no display
-    above, lidar, beams = figure.subplots(1, 3, width_ratios=[1.15, 1, 1])
-    _draw_street(above, drive, street, frames, middle)
-    _draw_lidar(lidar, np.asarray(drive.sensors["lidar"][:frames]), street, middle)
-    _draw_beams(beams, np.asarray(drive.power[:frames]), street, middle)
-    figure.suptitle("One simulated drive past a 60 GHz base station with a LiDAR", fontsize=13)
-    figure.savefig(path, dpi=110)
-
-
-def _draw_street(axes, drive: SimulatedDrive, street: Street, frames: int, middle: int) -> None:
-    """The street from above in one frame: the base station looks up, the left of the road is on the left."""
-    vehicles = jax.tree.map(lambda x: x[middle], drive.traffic.vehicles)
-    exact = np.asarray(cast_rays(jnp.asarray(RAYS), vehicles, street.walls))
-    reach = np.where(np.isfinite(exact), exact, 17.0)
-    for bearing, length, hits in zip(RAYS[::4], reach[::4], np.isfinite(exact)[::4], strict=True):
-        line = axes.plot([0, length * np.sin(bearing)], [0, length * np.cos(bearing)], lw=0.7, zorder=1)
-        line[0].set_color("tab:orange" if hits else "0.87")
-    for wall in np.stack([street.walls.start, street.walls.end], 1):
-        axes.plot(wall[:, 1], wall[:, 0], color="saddlebrown", lw=5, solid_capstyle="butt", label="building front")
-    for k in range(len(vehicles.heading)):
-        name = "served car" if k == 0 else ("other vehicles" if k == 1 else None)
-        outline = _outline(jax.tree.map(lambda x, k=k: np.asarray(x[k]), vehicles))
-        axes.fill(outline[:, 1], outline[:, 0], color="tab:blue" if k == 0 else "0.45", label=name, zorder=3)
-    track = np.asarray(drive.traffic.antenna[:frames])
-    axes.plot(track[:, 1], track[:, 0], ".-", ms=3, lw=0.6, color="navy", label="its antenna", zorder=4)
-    onwards = np.array([1.2 * np.sign(street.end - street.start), 0])
-    axes.annotate("", track[-1, ::-1] + onwards, track[-1, ::-1], arrowprops={"arrowstyle": "->", "color": "navy"})
-    axes.plot(0, 0, "^", ms=11, color="tab:red", label="base station", zorder=5)
-    for edge in (-street.sector, street.sector):
-        label = "sector of the beams" if edge > 0 else None
-        angle = np.deg2rad(street.boresight + edge)
-        axes.plot([0, 17 * np.sin(angle)], [0, 17 * np.cos(angle)], "--", color="tab:red", lw=1, label=label)
-    axes.set(xlim=(14, -14), ylim=(-1.5, 23), xlabel="along the road, m", ylabel="across the road, m")
-    axes.set(title=f"From above, frame {middle}, LiDAR rays (every 4th)", aspect="equal")
-    axes.legend(loc="upper center", ncols=2, fontsize=8, framealpha=0.95)
-
-
-def _outline(box: Boxes) -> np.ndarray:
-    """Corners of one box, [4, 2] m."""
-    cos, sin = np.cos(box.heading), np.sin(box.heading)
-    corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * box.size / 2
-    return box.centre + corners @ np.array([(cos, sin), (-sin, cos)])
-
-
-def _draw_lidar(axes, ranges: np.ndarray, street: Street, middle: int) -> None:
-    shown = np.ma.masked_equal(ranges, 0)
-    bearing = np.rad2deg(RAYS)
-    image = axes.pcolormesh(np.arange(len(ranges)), bearing, shown.T, cmap="viridis_r", vmin=5, vmax=15)
-    axes.axvline(middle, color="0.5", lw=0.8, ls=":")
-    axes.set(xlabel=f"frame ({street.slot_seconds} s each)", ylabel="bearing from broadside, degrees")
-    axes.set(title="LiDAR, what stands still removed (white: no return)")
-    axes.figure.colorbar(image, ax=axes, label="range, m")
-
-
-def _draw_beams(axes, power: np.ndarray, street: Street, middle: int) -> None:
-    level = 10 * np.log10(power)
-    image = axes.pcolormesh(np.arange(len(power)), np.arange(power.shape[1]), level.T, cmap="magma")
-    axes.plot(np.arange(len(power)), power.argmax(1), "o", ms=3.5, mfc="none", color="cyan", label="best beam")
-    axes.axvline(middle, color="0.7", lw=0.8, ls=":")
-    axes.set(xlabel=f"frame ({street.slot_seconds} s each)", ylabel="beam", title="Receive power of each beam")
-    axes.legend(loc="upper left", fontsize=8)
-    axes.figure.colorbar(image, ax=axes, label="power, dB over a perfect beam's from mid-lane")
+def _probabilities(
+    drive: SimulatedDrive, street: Street, paths: tuple[pathlib.Path, ...], frame: int
+) -> dict[str, np.ndarray]:
+    """What networks of LiDAR say in a frame, by the name of their file: of the beams in each slot, [J + 1, M]."""
+    said = {}
+    for path in paths:
+        model = load_network(path)
+        if [*model.inputs] != ["lidar"]:
+            raise InputError(f"--networks: expected networks of lidar, found {path}, of {', '.join(model.inputs)}")
+        frames, rays = model.inputs["lidar"]
+        if rays != len(RAYS) or model.module.beams != street.beams or frames > frame:
+            found = f"{path}, for {frames} frames, {rays} and {model.module.beams}"
+            expected = f"networks for {len(RAYS)} rays, {street.beams} beams and {frame} frames at most"
+            raise InputError(f"--networks: expected {expected}, found {found}")
+        scans = drive.sensors["lidar"][None, frame + 1 - frames : frame + 1]
+        batch = sensor_batch({"lidar": scans / METRES_PER_UNIT}, FUTURE)
+        logits = forward_of(model, predicted_only=True)(model.params, batch).logits
+        said[path.stem] = np.asarray(jax.nn.softmax(logits[0]))
+    return said
 
 
 def run(config: Config) -> None:
@@ -194,15 +147,20 @@ def run(config: Config) -> None:
     config.out.mkdir(parents=True, exist_ok=True)
     results = {
         "experiment": "street",
-        "config": {**dataclasses.asdict(config), "out": str(config.out)},
+        "config": dataclasses.asdict(config),
         "measured": MEASURED,
         "simulated": columns,
         "holds": {name: all(within(name, c[name]) for c in columns) for name in MEASURED},
     }
-    (config.out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    (config.out / "results.json").write_text(json.dumps(results, indent=2, default=str) + "\n")
     key = jax.random.fold_in(jax.random.key(config.seed), 0)  # the first of the drives above
-    draw(jax.jit(simulate_drive, static_argnums=1)(key, street), street, config.out / "street.png")
-    console.print(f"{config.out / 'street.png'}, {config.out / 'results.json'}")
+    drive = jax.jit(simulate_drive, static_argnums=(1, 2))(key, street, SHOWN)
+    draw_drive(drive, street, config.out / "street.png")
+    frame = middle_of(drive) + config.later
+    if not 1 <= frame < int(drive.traffic.frames) - FUTURE:
+        raise InputError(f"--later: expected a frame of the drive, found {config.later}")
+    draw_moment(drive, street, frame, _probabilities(drive, street, config.networks, frame), config.out / "moment.png")
+    console.print(f"{config.out / 'street.png'}, {config.out / 'moment.png'}, {config.out / 'results.json'}")
 
 
 if __name__ == "__main__":

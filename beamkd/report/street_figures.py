@@ -51,7 +51,7 @@ def draw_moment(
     figure = Figure(figsize=(15, 8.6), layout="constrained")
     above, lidar, radar, camera, power, ahead = figure.subplots(2, 3).ravel()
     _draw_street(above, drive, street, frame)
-    above.set(title="The street from above, LiDAR rays (every 4th)")
+    above.set(title="From above, with LiDAR rays (every 4th)")
     _draw_scan(lidar, np.asarray(drive.sensors["lidar"][frame]))
     _draw_map(radar, np.asarray(drive.sensors["radar"][frame]), np.asarray(drive.traffic.antenna[frame]))
     _draw_picture(camera, np.asarray(drive.sensors["camera"][frame - 1 : frame + 1]))
@@ -121,7 +121,7 @@ def _draw_scan(axes: Axes, ranges: np.ndarray) -> None:
     hit = ranges > 0
     axes.plot(np.rad2deg(RAYS[hit]), ranges[hit], ".", color="tab:orange", ms=5)
     axes.set(xlim=(65, -65), ylim=(0, 25), xlabel="bearing from broadside, degrees", ylabel="range, m")
-    axes.set(title="LiDAR: a range for each of 216 rays, where something moves")
+    axes.set(title="LiDAR: 216 rays, ranges of what moves")
     clean_axes(axes)
 
 
@@ -176,6 +176,6 @@ def _draw_ahead(axes: Axes, power: np.ndarray, probabilities: Mapping[str, np.nd
             label = f"{name}: its five most likely" if slot == 0 else None
             axes.scatter(place, five, s=20 + 260 * shares[five], color=f"C{shift}", alpha=0.7, label=label)
     axes.set(xlabel="slots ahead (0.111 s each)", ylabel="beam", xticks=range(slots), title="The beams ahead")
-    axes.margins(0.15)
-    axes.legend(loc="upper left", fontsize=8)
+    axes.margins(x=0.15, y=0.35)
+    axes.legend(loc="best", fontsize=8)
     clean_axes(axes)
