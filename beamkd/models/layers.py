@@ -13,6 +13,9 @@ UNROLLED_STEPS = 16
 """Recurrences up to this long are unrolled: a loop iteration costs XLA more than a small matrix product."""
 
 
+KEPT = "kept"
+"""Name of what is kept of each piece for the gradient, as convolutions of maps are; all else is computed again."""
+
 PIECE = 256
 """Frames that a CPU passes through convolutions at once: its caches hold what lies between the layers of so many."""
 
@@ -182,7 +185,7 @@ def in_pieces(encoder: nn.Module, frames: Array, piece: int | None = None) -> Ar
     padded = jnp.pad(frames, ((0, -count % pieces), *[(0, 0)] * (frames.ndim - 1)))
     strided = padded.reshape(-1, pieces, *frames.shape[1:])
     scan = nn.scan(
-        nn.remat(encode, prevent_cse=False),
+        nn.remat(encode, prevent_cse=False, policy=jax.checkpoint_policies.save_only_these_names(KEPT)),
         variable_broadcast="params",
         split_rngs={"params": False},
         in_axes=1,

@@ -11,9 +11,10 @@ import chex
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
 from beamkd.base import Array
-from beamkd.models.layers import Linear, repeat_rows, uniform_fan_in
+from beamkd.models.layers import KEPT, Linear, repeat_rows, uniform_fan_in
 
 EPSILON = 1e-5
 """Added to a variance before its root is divided by, as in PyTorch."""
@@ -37,7 +38,7 @@ class Conv2d(nn.Module):
         if not self.use_bias:
             return maps
         bias = self.param("bias", init, (self.features,))
-        return maps + repeat_rows(bias, maps[..., 0].size).reshape(maps.shape)
+        return _plus(maps, bias)
 
 
 class PatchConv(nn.Module):
@@ -118,6 +119,11 @@ def convolve(maps: Array, kernel: Array, stride: int = 1) -> Array:
     """
     if not _on_cpu():
         return _convolved(maps, kernel, stride)
+    return checkpoint_name(_as_products(maps, kernel, stride), KEPT)
+
+
+def _as_products(maps: Array, kernel: Array, stride: int) -> Array:
+    """`convolve` as products of matrices."""
     if maps.shape[-1] == 1:
         return _of_one_channel(maps[..., 0], kernel[:, :, 0], stride)
     if stride == 1:
@@ -300,9 +306,10 @@ _max_of_three.defvjp(_max_forward, _max_backward)
 
 
 def _sums(maps: Array) -> Array:
-    """Sums over the places of maps [N, H, W, C], [N, C]: a product with ones, as of `repeat_rows`."""
+    """Sums over the places of maps [N, H, W, C], [N, C]: a product with ones, as of `repeat_rows`, for each map."""
     count, height, width, channels = maps.shape
-    return jnp.einsum("p,npc->nc", jnp.ones(height * width, maps.dtype), maps.reshape(count, -1, channels))
+    ones, rows = jnp.ones((count, 1, height * width), maps.dtype), maps.reshape(count, -1, channels)
+    return jax.lax.dot_general(ones, rows, (((2,), (1,)), ((0,), (0,))))[:, 0]
 
 
 @jax.custom_vjp
@@ -321,3 +328,12 @@ def _scaled_backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array,
 
 
 _scaled.defvjp(_scaled_forward, _scaled_backward)
+
+
+@jax.custom_vjp
+def _plus(maps: Array, bias: Array) -> Array:
+    """Maps [N, H, W, C] plus a bias [C]."""
+    return maps + bias
+
+
+_plus.defvjp(lambda maps, bias: (maps + bias, None), lambda _, gradient: (gradient, _sums(gradient).sum(0)))
