@@ -11,7 +11,15 @@ from beamkd.report.figures import save_figure
 from beamkd.report.page import write_report
 from beamkd.report.results import data_source, read_results, time_section, windows_and_seeds
 from beamkd.report.study_figures import draw_accuracy, draw_differences, draw_sweeps
-from beamkd.report.study_tables import claim_rows, claim_slot_rows, compared, method_tables, size_tables, slot_rows
+from beamkd.report.study_tables import (
+    SHOWN,
+    claim_rows,
+    claim_slot_rows,
+    compared,
+    method_tables,
+    size_tables,
+    slot_rows,
+)
 from beamkd.report.tables import COLUMNS, Cells, latex_table, markdown_table, terminal_table
 
 NOTES = {
@@ -82,7 +90,8 @@ def console_tables(folder: Path) -> list[Table]:
     claims = [[row[0], *row[2:]] for row in claim_rows(results)]
     found = {"Claims: difference in percentage points, 95 % interval": claims} if len(claims) > 1 else {}
     for title, rows in list(method_tables(results).items())[:1]:
-        short = [[*row[:4], *row[-2:]] for row in rows]  # a terminal has no room for more
+        kept = [0, 1, *(rows[0].index(COLUMNS[metric]) for metric in SHOWN), -2, -1]
+        short = [[row[column] for column in kept] for row in rows]  # a terminal has no room for more
         found[f"{title}: percent; Δ: difference to the teacher, 95 % interval"] = short
     return [terminal_table(title, rows, left=2, wrap=2) for title, rows in found.items()]
 
