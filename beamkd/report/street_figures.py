@@ -168,7 +168,7 @@ def _draw_ahead(axes: Axes, power: np.ndarray, probabilities: Mapping[str, np.nd
     """The best beams to come, and the five that each network would try."""
     best = power.argmax(-1)
     slots = max((len(slots) for slots in probabilities.values()), default=4)
-    axes.plot(np.arange(slots), best[:slots], "s", ms=11, color="tab:cyan", label="best beam, measured later")
+    axes.plot(np.arange(slots), best[:slots], "s", ms=11, color="tab:cyan", label="the best one, seen later")
     for shift, (name, likely) in enumerate(probabilities.items()):
         for slot, shares in enumerate(likely):
             five = np.argsort(-shares)[:5]
