@@ -4,7 +4,7 @@ A generator that inverts a teacher draws scenes; one of these functions makes of
 scenes and the shape of one frame, and gives frames [B, T, ...] in the units of networks.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -30,9 +30,6 @@ NEAREST = 0.1
 SOFT = 0.3
 """Of the change at which a pixel has moved: how gradually it does so, for gradients alone."""
 
-STILL = jax.random.key(0)
-"""PRNG key of how the points of an object move by themselves: the same way in every frame."""
-
 LEVEL = 1.0
 """Gray levels that a pixel has to change by, at least."""
 
@@ -57,9 +54,10 @@ def range_angle_maps(scene: Scene, shape: tuple[int, int]) -> Array:
     step = METRES * (scene.along[..., 1:] - scene.along[..., :-1])[..., :1]
     speed = jnp.concatenate([jnp.zeros_like(step), step], -1) / SLOT_SECONDS  # [B, objects, 2] m/s
     boxes = _boxes(scene, RADAR_BODY)
+    still = jax.random.key(0)  # the points of an object move by themselves in the same way in every frame
 
     def one(boxes, speed, present):
-        points = reflect(STILL, boxes, speed)
+        points = reflect(still, boxes, speed)
         share = jnp.repeat(present, len(points.amplitude) // len(present))
         return range_angle_of(points.replace(amplitude=points.amplitude * share))
 
@@ -109,3 +107,13 @@ RENDERERS: dict[str, Callable[[Scene, tuple[int, ...]], Array]] = {
     "masks": motion,
 }
 """By sensor."""
+
+
+def render(scene: Scene, spec: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Array]:
+    """What networks take of scenes, by sensor, [B, T, ...].
+
+    Args:
+      scene: of B scenes, T frames long.
+      spec: of the sensors, as `Dataset.spec` gives them; of their shapes the first axis does not matter.
+    """
+    return {name: RENDERERS[name](scene, leaf.shape[1:]) for name, leaf in spec.items()}

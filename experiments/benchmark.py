@@ -61,7 +61,8 @@ class Benchmark:
     """Some of student_supervised, student_data_free, student_data_free_teacher, teacher_gru_supervised,
     teacher_cnn_gru_supervised, generator, epoch_student, epoch_student_data_free, epoch_teacher_gru,
     epoch_teacher_cnn_gru, evaluate_student, evaluate_teacher, infer_student, infer_teacher, simulate, simulate_channel,
-    simulate_beams, simulate_lidar, simulate_growth, track_lidar, track_radar, track_doppler, read_folder, pipeline,
+    simulate_beams, simulate_lidar, simulate_growth, track_lidar, track_radar, track_doppler, track_camera, track_gps,
+    track_masks, read_folder, pipeline,
     with commas between. All but pipeline, which takes minutes, if not given."""
     against: Path | None = None
     """JSON file with times of the same steps in PyTorch, to print ratios to."""

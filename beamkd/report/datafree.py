@@ -22,7 +22,7 @@ def write(folder: Path) -> None:
     results = read_results(folder)
     with np.load(folder / "figures.npz", allow_pickle=False) as file:
         arrays = dict(file)
-    sensor = str(arrays["sensor"])
+    sensor = str(arrays.get("sensor", "lidar"))
     figures = {
         "accuracy.png": "Accuracy by slot on the test split; bars: standard error over seeds.",
         "generator.png": "Terms of the generator's loss over its training, by seed.",

@@ -15,6 +15,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from beamkd.base import Array
 from beamkd.data import make_windows, read_deepsense, write_deepsense
 from beamkd.sim import (
     Building,
@@ -24,6 +25,7 @@ from beamkd.sim import (
     drive_traffic,
     hardware_codebook,
     lidar_scan,
+    motion_masks,
     simulate,
     simulate_drive,
     trace_paths,
@@ -116,12 +118,22 @@ def _simulate_part(part: str, bench: Bench) -> Iterator[Timing]:
     yield bench.row(Point(batch=CHUNK), seconds, frames, program.compile_seconds, program.cost, program.peak_bytes)
 
 
+def _masks(*track: Array) -> Array:
+    """Motion masks of the frames along a track."""
+    return motion_masks(TRACKED["camera"](*track))
+
+
+TRACK_SENSORS = TRACKED | {"masks": _masks}
+"""What is sensed along a track, by name."""
+
+
 def _track(sensor: str, bench: Bench) -> Iterator[Timing]:
     """One sensor along a car's track past the base station."""
     along = np.linspace(8.0, -8.0, CHUNK if bench.quick else TRACK)
     position = np.stack([np.full_like(along, 10.0), along], axis=1).astype(np.float32)
     velocity = np.broadcast_to(np.float32([0.0, -4.0]), position.shape)
-    program = compile_program(TRACKED[sensor], jax.random.key(bench.seed), position, velocity)
+    drive = np.zeros(len(along), np.int32)
+    program = compile_program(TRACK_SENSORS[sensor], jax.random.key(bench.seed), position, velocity, drive)
     seconds = sample(repeated(lambda: program.call(*program.args)), bench.repeats)
     yield bench.row(Point(batch=len(along)), seconds, len(along), program.compile_seconds, None, program.peak_bytes)
 
@@ -141,9 +153,9 @@ def _read_folder(bench: Bench) -> Iterator[Timing]:
 def _pipeline(bench: Bench) -> Iterator[Timing]:
     """The whole data-free experiment with each recipe, compilation included, once."""
     devices = max(point.devices for point in bench.points)
-    folder = {"source": "deepsense", "data_dir": (bench.folder,), "split": "inorder"}  # as the authors' program
-    source = folder if bench.folder else {}
-    flags = {"scenario": bench.scenario, "seed": bench.seed, "quick": bench.quick, "devices": devices, **source}
+    folder = {"source": "deepsense", "data_dir": (bench.folder,), "scenario": bench.scenario, "split": "inorder"}
+    source = folder if bench.folder else {}  # split as by the authors' program
+    flags = {"seed": bench.seed, "quick": bench.quick, "devices": devices, **source}
     for recipe, seeds in itertools.product(bench.pipeline_recipes, bench.pipeline_seeds):
         # All settings of the recipe, as the command line takes them: those of the class itself are the published ones.
         config = dataclasses.replace(datafree.defaults(["--recipe", recipe]), seeds=seeds, **flags)
@@ -162,7 +174,7 @@ DATA_CASES: dict[str, Callable[[Bench], Iterator[Timing]]] = {
     "simulate_beams": functools.partial(_simulate_part, "beams"),
     "simulate_lidar": functools.partial(_simulate_part, "lidar"),
     "simulate_growth": _simulate_growth,
-    **{f"track_{sensor}": functools.partial(_track, sensor) for sensor in TRACKED},
+    **{f"track_{sensor}": functools.partial(_track, sensor) for sensor in TRACK_SENSORS},
     "read_folder": _read_folder,
     "pipeline": _pipeline,
 }

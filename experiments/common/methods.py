@@ -25,7 +25,7 @@ from beamkd.models import (
     published_model,
 )
 from beamkd.models.scene import Scene
-from beamkd.scenes import RENDERERS
+from beamkd.scenes import render
 from beamkd.training import FitConfig, FitState, supervised_task
 from experiments.common.dataset import Trained
 from experiments.common.folder import NETWORKS
@@ -184,14 +184,10 @@ def _generator_keys(keys: Array, recipe: Recipe) -> Array:
 
 def _as_batch(dataset: Dataset, kept: bool = False) -> Callable[[Array | Scene], Batch]:
     """What makes batches of what generators make; those that are `kept` have no gradient, and masks are bits."""
-    shapes = {name: leaf.shape[1:] for name, leaf in dataset.spec(dataset.sensors).items()}
+    spec = dataset.spec(dataset.sensors)
 
     def as_batch(made):
-        if isinstance(made, Scene):
-            seen = {name: RENDERERS[name](made, shape) for name, shape in shapes.items()}
-        else:
-            (name,) = shapes
-            seen = {name: made}
+        seen = render(made, spec) if isinstance(made, Scene) else dict.fromkeys(spec, made)
         return unlabelled(seen, dataset) if kept else sensor_batch(seen, dataset.future)
 
     return as_batch

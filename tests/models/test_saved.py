@@ -44,7 +44,7 @@ MODELS = {
     "PositionNetwork": (PositionNetwork(hidden=(4, 3, 5)), {"gps": (8, 2)}),
     "PositionTable": (PositionTable(bins=3, beams=5), {"gps": (1, 2)}),
     "RadarLeNet": (RadarLeNet(channels=(2, 3, 2, 2, 2), hidden=(4, 3), beams=5), {"radar": (2, 16, 8)}),
-    "SceneGenerator": (SceneGenerator(objects=2, rays=20, ahead=3), {"noise": (64,)}),
+    "SceneGenerator": (SceneGenerator(objects=2, ahead=3), {"noise": (64,)}),
     "SensorStudent": (SensorStudent(("radar",), channels=(2, 3)), {"radar": (8, 16, 8)}),
     "SensorTeacher": (SensorTeacher(("lidar", "gps"), (2, 3), 4, 5), {"gps": (4, 2), "lidar": (4, 30)}),
 }

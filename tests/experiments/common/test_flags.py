@@ -219,8 +219,8 @@ def test_an_unknown_recipe_is_refused(refused, tmp_path):
 @pytest.mark.parametrize(("devices", "own"), [(None, None), (4, 2)])
 def test_each_process_simulates_on_its_share_of_the_devices(devices, own, monkeypatch, tmp_path):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    for name in ("simulate", "simulate_chunks"):
-        monkeypatch.setattr(common_flags, name, lambda key, street, drives, devices: devices)
-    monkeypatch.setattr(common_flags, "store_drives", lambda folder, pieces: pieces)
+    monkeypatch.setattr(common_flags, "simulate", lambda key, street, drives, sensors, devices: devices)
+    monkeypatch.setattr(common_flags, "simulate_chunks", lambda key, street, drives, sensors, devices: [devices])
+    monkeypatch.setattr(common_flags, "store_drives", lambda folder, pieces: next(pieces))
     for resident in (0, 100):
         assert load_drives(Flags(devices=devices, resident=resident), tmp_path) == own

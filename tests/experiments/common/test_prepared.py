@@ -23,7 +23,7 @@ def open_with(prepared, monkeypatch, tmp_path):
     """open_with(**flags): the dataset that these flags name, with what is said of it."""
     drives = jax.tree.map(np.array, open_drives(prepared / "drives"))  # those of `simulate`, which takes its time
 
-    def simulate(key, street, count, devices):
+    def simulate(key, street, count, sensors, devices):
         assert (count, street) == (DRIVES, common_flags.Street()) and key == jax.random.key(SEED)
         return jax.device_put(drives)
 
@@ -65,7 +65,7 @@ def test_a_deepsense_folder_gives_the_same_dataset_read_directly_and_as_tfds(pre
 
 
 def test_datasets_beyond_the_limit_are_streamed_and_resumed_from_the_run_s_folder(prepared, open_with, tmp_path):
-    flags = {"source": "tfds", "data_dir": prepared / "datasets" / "beamkd_street"}
+    flags = {"source": "tfds", "data_dir": (prepared / "datasets" / "beamkd_street",)}
     resident, _, _ = open_with(**flags, resident=DRIVES)
     kept, _, data = open_with(**flags, resident=1)
     assert not on_host(resident.windows) and on_host(kept.windows) and data["streamed"]
