@@ -16,6 +16,7 @@ from beamkd.sim import Boxes, Camera, camera_frame, range_angle_of, reflect
 from beamkd.sim.camera import BODY as CAR
 from beamkd.sim.camera import MOVED, blur
 from beamkd.sim.radar import BODY as RADAR_BODY
+from beamkd.sim.radar import COUPLED
 from beamkd.sim.street import BODY as SEEN_BY_LIDAR
 
 METRES = 10.0
@@ -59,7 +60,7 @@ def range_angle_maps(scene: Scene, shape: tuple[int, int]) -> Array:
     def one(boxes, speed, present):
         points = reflect(still, boxes, speed)
         share = jnp.repeat(present, len(points.amplitude) // len(present))
-        return range_angle_of(points.replace(amplitude=points.amplitude * share))
+        return range_angle_of(points.replace(amplitude=points.amplitude * share), COUPLED)
 
     times = boxes.centre.shape[1]
     speeds, present = (jnp.repeat(part[:, None], times, axis=1) for part in (speed, scene.present[..., 0]))

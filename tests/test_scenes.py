@@ -10,6 +10,7 @@ from beamkd.models.scene import SPACING, Scene
 from beamkd.scenes import RENDERERS, motion, range_angle_maps, scans
 from beamkd.sim import Boxes, Camera, camera, camera_frame, motion_masks, range_angle_of, reflect
 from beamkd.sim.radar import BODY as RADAR_BODY
+from beamkd.sim.radar import COUPLED
 
 RAYS = (216,)
 
@@ -73,7 +74,7 @@ def test_maps_are_those_of_the_simulator():
     speed = np.array([[0.0, -0.4 / SLOT_SECONDS]], np.float32)
     for frame, y in zip(seen, along, strict=True):
         box = Boxes(np.float32([[9.0, 10 * y]]), np.float32([RADAR_BODY]), np.float32([-np.pi / 2]))
-        exact = np.asarray(range_angle_of(reflect(jax.random.key(0), box, speed)))
+        exact = np.asarray(range_angle_of(reflect(jax.random.key(0), box, speed), COUPLED))
         np.testing.assert_allclose(frame, exact / 2, atol=2e-3 * exact.max())
 
 

@@ -83,13 +83,18 @@ def _scan(key: Array, position: Array, velocity: Array, drive: Array) -> Array:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _radar(
-    map_of: Callable[[radar.Scatterers], Array], key: Array, position: Array, velocity: Array, drive: Array
+    map_of: Callable[[radar.Scatterers, radar.Chirps], Array],
+    key: Array,
+    position: Array,
+    velocity: Array,
+    drive: Array,
 ) -> Array:
     """Maps [F, ...] of what the radar sees, by a function of the points of a frame."""
 
     def one(frame):
         key, place, velocity = frame
-        return map_of(radar.reflect(key, *radar.turned(_car(place, radar.OFFSET, radar.BODY), velocity[None])))
+        points = radar.reflect(key, *radar.turned(_car(place, radar.OFFSET, radar.BODY), velocity[None]))
+        return map_of(points, radar.COUPLED)
 
     frames = jax.random.split(key, len(position)), position, velocity
     return jax.lax.map(one, frames, batch_size=AT_ONCE)

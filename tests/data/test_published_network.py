@@ -52,12 +52,12 @@ def test_zero_shot_on_the_simulated_street():
 
 
 def test_zero_shot_on_radar_maps_along_measured_tracks():
-    """Of all 2,992 frames of the odd drives, which nothing was fitted to, 68.8 % have the beam among the first five."""
+    """Of drives 2, 6, 10, ..., to which body and coupling were not fitted, 71.6 % of frames: their beam is in the five."""
     tracks = np.load(SHARED / "data" / "scenario9_tracks.npz")
     position, drive, beams = tracks["position_enu"], tracks["drive"], tracks["power"].argmax(-1)
-    some = np.flatnonzero(np.isin(drive, (15, 51, 87, 123)))
+    some = np.flatnonzero(np.isin(drive, (14, 50, 86, 122)))
     maps = sense_track(jax.random.key(0), position[some], drive[some], ("radar",))["radar"]
     module, params = load_published(SHARED / "data" / "radar_range_angle_scenario9.npz")
     logits = jax.jit(module.apply)(params, maps[:, None]).logits[:, 0]
     first = np.argsort(-np.asarray(logits), axis=-1)[:, :5]
-    assert (first == beams[some][:, None]).any(-1).mean() > 0.55  # chance 0.08
+    assert (first == beams[some][:, None]).any(-1).mean() > 0.7  # chance 0.08

@@ -66,6 +66,14 @@ def test_the_beat_signal_is_that_of_its_formula(several):
     np.testing.assert_allclose(jax.jit(beat_signal)(several), numpy_beat(several), atol=0.02)  # 5,000 waves in float32
 
 
+def test_antennas_that_couple_receive_of_their_neighbours(several):
+    alone, coupled = (np.asarray(beat_signal(several, Chirps(coupling=share))) for share in (0, 0.1 - 0.2j))
+    expected = alone.copy()
+    expected[1:] += (0.1 - 0.2j) * alone[:-1]
+    expected[:-1] += (0.1 - 0.2j) * alone[1:]
+    np.testing.assert_allclose(coupled, expected, atol=1e-4)
+
+
 def test_maps_are_those_of_a_chain_in_numpy(several):
     rng = np.random.default_rng(0)
     beat = np.asarray(beat_signal(several))
@@ -134,6 +142,8 @@ def test_what_stands_still_is_not_in_a_map():
 def test_chirps_that_cannot_be_are_refused():
     with pytest.raises(InputError, match="rate: expected a finite number above 0, found 0"):
         Chirps(rate=0)
+    with pytest.raises(InputError, match="coupling: expected a magnitude below 1, found 2j"):
+        Chirps(coupling=2j)
 
 
 CAR = Boxes(jnp.array([[10.0, 0.0]]), jnp.array([[4.0, 2.0]]), jnp.array([jnp.pi / 2]))
