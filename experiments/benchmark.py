@@ -18,22 +18,25 @@ from typing import Any, ClassVar, Literal
 import jax
 
 from beamkd.base import InputError
+from experiments.benchmarks.camera import CAMERA_CASES
 from experiments.benchmarks.data import DATA_CASES
 from experiments.benchmarks.networks import NETWORK_CASES, TRAINING
 from experiments.benchmarks.timing import Bench, Point, Timing, matmul_rate, memory_rate
 from experiments.common.flags import main
 from experiments.common.run import Run, environment
 
-CASES = NETWORK_CASES | DATA_CASES
+CASES = NETWORK_CASES | CAMERA_CASES | DATA_CASES
 """All cases by name, in the order of the table."""
 
-LONG = ("pipeline",)
+LONG = (*CAMERA_CASES, "pipeline")
 """Cases that run only where they are asked for."""
 
 QUICK = (*TRAINING, "epoch_student", "infer_student", "infer_teacher", "simulate", "read_folder")
 """Cases of `--quick`; those in `THEIRS` only beside PyTorch."""
 
-THEIRS = {"student_data_free_teacher": "student_data_free"}
+THEIRS = {"student_data_free_teacher": "student_data_free"} | {
+    name: name.removesuffix("_shared") for name in CAMERA_CASES if name.endswith("_shared")
+}
 """PyTorch's case that one of ours is set beside, where the name is another."""
 
 MOST_BATCH, MOST_MEMBERS, MOST_SEEDS, MOST_REPEATS = 2**16, 2**12, 1000, 1000
@@ -62,8 +65,10 @@ class Benchmark:
     teacher_cnn_gru_supervised, generator, epoch_student, epoch_student_data_free, epoch_teacher_gru,
     epoch_teacher_cnn_gru, evaluate_student, evaluate_teacher, infer_student, infer_teacher, simulate, simulate_channel,
     simulate_beams, simulate_lidar, simulate_growth, track_lidar, track_radar, track_doppler, track_camera, track_gps,
-    track_masks, read_folder, pipeline,
-    with commas between. All but pipeline, which takes minutes, if not given."""
+    track_masks, read_folder, camera_collab_student, camera_longterm_student_l8, camera_longterm_student_l3, the same
+    with _shared behind (camera_collab_student_shared, camera_longterm_student_l8_shared,
+    camera_longterm_student_l3_shared: neighbouring windows share masks), pipeline, with commas between. All but the
+    camera's and pipeline, which take minutes, if not given."""
     against: Path | None = None
     """JSON file with times of the same steps in PyTorch, to print ratios to."""
     batches: tuple[int, ...] = (1, 64, 256, 1024)

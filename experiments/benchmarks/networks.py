@@ -81,20 +81,20 @@ def _workload(case: str, batch: int, dtype: str, count: int, last: int = 0) -> W
         task = inversion_task(network(TEACHER_CNN_GRU, INPUT, dtype=dtype), GENERATOR, AS_BATCH, config=config)
         width = TEACHER_CNN_GRU.hidden
         data = (_teacher(), Metadata(jnp.zeros(width), jnp.ones(width)))
-        return Workload(task, _shapes(GENERATOR, GENERATOR.noise), data, all_rows(batch))
+        return Workload(task, shapes_of(GENERATOR, GENERATOR.noise), data, all_rows(batch))
     if case.startswith("student_data_free"):
         task = distillation_task(network(STUDENT, INPUT, dtype=dtype), select, config)
         scans = AS_BATCH(_scans(count))
         if case == "student_data_free":
             # The teacher's answers are there, for they are computed once, before the first epoch.
             answers = jax.random.normal(jax.random.key(0), (count, OBSERVED + FUTURE, BEAMS))
-            return Workload(task, _shapes(STUDENT), (scans, answers), train, val)
+            return Workload(task, shapes_of(STUDENT), (scans, answers), train, val)
         task = dataclasses.replace(task, take=functools.partial(_take_and_ask, dtype))
-        return Workload(task, _shapes(STUDENT), (scans, _teacher()), train, val)
+        return Workload(task, shapes_of(STUDENT), (scans, _teacher()), train, val)
     module = NETWORKS[case.removesuffix("_supervised")]
     predict = network(module, INPUT, dtype=dtype, predicted_only=True)
     task = supervised_task(predict, gather, dataclasses.replace(config, clip=0))
-    return Workload(task, _shapes(module), _windows(count), train, val)
+    return Workload(task, shapes_of(module), _windows(count), train, val)
 
 
 def _take_and_ask(dtype: str, data: tuple[Batch, Any], rows: Rows) -> tuple[Batch, dict[str, Array]]:
@@ -106,10 +106,10 @@ def _take_and_ask(dtype: str, data: tuple[Batch, Any], rows: Rows) -> tuple[Batc
 
 def _teacher() -> Any:
     """Weights of the teacher that all members share."""
-    return jax.tree.map(lambda leaf: leaf[0], _weights(_shapes(TEACHER_CNN_GRU), 1))
+    return jax.tree.map(lambda leaf: leaf[0], _weights(shapes_of(TEACHER_CNN_GRU), 1))
 
 
-def _shapes(module: nn.Module, *inputs: int) -> Any:
+def shapes_of(module: nn.Module, *inputs: int) -> Any:
     """Shapes of a module's weights, for inputs [1, *inputs]; scans if not given."""
     example = jnp.zeros((1, *(inputs or (OBSERVED, SCAN_RAYS))))
     return jax.eval_shape(module.init, jax.random.key(0), example)
@@ -150,7 +150,7 @@ def _train(case: str, bench: Bench) -> Iterator[Timing]:
         fitting = WINDOWS_A_CALL // (point.batch * point.members)
         steps = 1 if case == "generator" else max(LEAST_STEPS, min(fitting, MOST_STEPS))
         workload = _workload(case, point.batch, point.dtype, steps * point.batch)
-        program, seconds = _time_epochs(bench, point, workload)
+        program, seconds = time_epochs(bench, point, workload)
         cost = step_cost(case, point.batch, point.dtype).times(point.members)
         items = point.members * point.batch
         yield bench.row(point, seconds / steps, items, program.compile_seconds, cost, program.peak_bytes)
@@ -160,7 +160,7 @@ def _epoch(case: str, count: int, last: int, bench: Bench) -> Iterator[Timing]:
     """One epoch of one member, validation included."""
     for point in bench.alone:
         workload = _workload(case, point.batch, point.dtype, count, last)
-        program, seconds = _time_epochs(bench, point, workload)
+        program, seconds = time_epochs(bench, point, workload)
         steps = -(-(count - last) // point.batch)
         sweep = 4 * point.batch  # validation takes batches four times as large
 
@@ -175,7 +175,7 @@ def _epoch(case: str, count: int, last: int, bench: Bench) -> Iterator[Timing]:
         yield bench.row(point, seconds, count - last, program.compile_seconds, cost, program.peak_bytes)
 
 
-def _time_epochs(bench: Bench, point: Point, workload: Workload) -> tuple[Program, np.ndarray]:
+def time_epochs(bench: Bench, point: Point, workload: Workload) -> tuple[Program, np.ndarray]:
     """Seconds that an epoch of all members takes, [samples]."""
     params = _weights(workload.shapes, point.members)
     begin = jax.vmap(functools.partial(start, workload.task), (0, None, None))
@@ -212,11 +212,11 @@ def _infer(module: nn.Module, bench: Bench) -> Iterator[Timing]:
     for point in bench.points:
         predict, scans = _predictor(module, point.dtype), np.asarray(_scans(point.batch))
         infer = map_members(predict, (0, None), point.devices)
-        program = compile_program(infer, _weights(_shapes(module), point.members), scans)
+        program = compile_program(infer, _weights(shapes_of(module), point.members), scans)
         answer = functools.partial(_fetch, program.call, program.args[0], scans)
         seconds = sample(repeated(answer), bench.repeats)
         cost = _in_proportion(
-            lambda count, predict=predict: cost_of(predict, _shapes(module), _scans(count)), point.batch
+            lambda count, predict=predict: cost_of(predict, shapes_of(module), _scans(count)), point.batch
         )
         cost = cost.times(point.members)  # a loop over members would count once
         items = point.members * point.batch
@@ -241,7 +241,7 @@ def _evaluate(module: nn.Module, bench: Bench) -> Iterator[Timing]:
     for point in bench.alone:
         forward = network(module, INPUT, dtype=point.dtype, predicted_only=True)
         score = functools.partial(evaluate, forward, take=gather)
-        params = jax.tree.map(lambda leaf: leaf[0], _weights(_shapes(module), 1))
+        params = jax.tree.map(lambda leaf: leaf[0], _weights(shapes_of(module), 1))
         program = compile_program(score, params, _windows(WINDOWS), all_rows(WINDOWS))
         batches = -(-WINDOWS // EVALUATION_BATCH)
 
