@@ -52,7 +52,7 @@ def test_zero_shot_on_the_simulated_street():
 
 
 def test_zero_shot_on_radar_maps_along_measured_tracks():
-    """On all of drives 2, 6, 10, ..., to which body and coupling were not fitted, it is 71.6 % of 1,486 frames."""
+    """On all of drives 2, 6, 10, ..., to which body and coupling were not fitted, it is 71.6 % of 1,474 frames."""
     tracks = np.load(SHARED / "data" / "scenario9_tracks.npz")
     position, drive, beams = tracks["position_enu"], tracks["drive"], tracks["power"].argmax(-1)
     some = np.flatnonzero(np.isin(drive, (14, 50, 86, 122)))
