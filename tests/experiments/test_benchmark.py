@@ -422,17 +422,17 @@ def test_help_names_every_case(capsys):
     assert set(CASES) <= set(re.findall(r"\w+", capsys.readouterr().out))
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_a_camera_students_step_takes_neighbouring_windows_whose_masks_may_be_shared(monkeypatch, shared):
+def test_a_camera_students_step_takes_neighbouring_windows_whose_masks_may_be_shared(monkeypatch):
     monkeypatch.setattr(benchmark_camera, "SIZE", 16)
-    case = "camera_longterm_student_l3" + ("_shared" if shared else "")
+    case = "camera_longterm_student_l3_shared"
     (row,) = CASES[case](bench(Point(3)))
     assert row["batch"] == 3 and row["milliseconds"] > 0 and row["peak_bytes"] > 4 * 107_193
     rows = Rows(jnp.arange(3), jnp.ones(3, bool))
-    batch = benchmark_camera._take(2, 6, shared, jnp.arange(4.0)[:, None, None], rows)
-    seen = batch.sensors["masks"]
-    seen = seen.frames[seen.rows] if shared else seen
-    np.testing.assert_array_equal(seen[..., 0, 0], [[0, 1], [1, 2], [2, 3]])
-    assert batch.labels.shape == (3, 7)
+    for shared in (False, True):
+        batch = benchmark_camera._take(2, 6, shared, jnp.arange(4.0)[:, None, None], rows)
+        seen = batch.sensors["masks"]
+        seen = seen.frames[seen.rows] if shared else seen
+        np.testing.assert_array_equal(seen[..., 0, 0], [[0, 1], [1, 2], [2, 3]])
+        assert batch.labels.shape == (3, 7)
     baseline = {"batch": 3, "milliseconds": {"camera_longterm_student_l3": 2 * row["milliseconds"]}}
     assert ratios({case: [row]}, baseline)[case][0]["ratio"] == pytest.approx(2)

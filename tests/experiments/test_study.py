@@ -74,10 +74,19 @@ def test_main_grid_leaves_all_methods_claims_and_a_report(main_grid):
         assert (folder / name).stat().st_size > 100
 
 
-def test_the_baselines_stand_in_one_table(study, tmp_path):
-    found = study(tmp_path / "run", "--grid", "baselines")
-    assert set(found["methods"]) == {"teacher", "gru_teacher", "scratch", *BASELINES}
-    for name in BASELINES:
+def test_methods_of_a_position_stand_in_one_table(tmp_path, monkeypatch):
+    """Those of the grid that are not trained, for the others compile for long; and the teacher, as always."""
+    chosen = [f"position_{method}{moving}" for method in ("table", "neighbours") for moving in ("", "_moving")]
+
+    def grid(source):
+        (whole,) = study_grids._baselines_grid(source)
+        return [dataclasses.replace(whole, methods=[each for each in whole.methods if each.name in chosen])]
+
+    monkeypatch.setitem(GRIDS, "baselines", grid)
+    main("study", Study, run, [*TINY, "--grid", "baselines", "--out", str(tmp_path / "run")])
+    found = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert set(found["methods"]) == {"teacher", *chosen}
+    for name in chosen:
         assert np.shape(found["methods"][name]["top5"]) == (2, 4)
         assert (tmp_path / "run" / "networks" / f"{name}.safetensors").exists()
     for method in ("table", "neighbours"):

@@ -204,7 +204,7 @@ def test_devices_that_are_not_there_are_an_error(devices):
 
 def test_a_sensor_more_changes_nothing_of_the_others():
     key, sensors = jax.random.key(5), ("lidar", "radar", "doppler", "camera", "gps")
-    street = dataclasses.replace(STREET, max_frames=6, min_frames=5, others=2)
+    street = dataclasses.replace(STREET, max_frames=6, min_frames=5, others=1)
     alone, all_of_them = simulate(key, street, 2), simulate(key, street, 2, sensors)
     frames = len(alone.power)
     shapes = {name: (seen.shape, seen.dtype) for name, seen in all_of_them.sensors.items()}
