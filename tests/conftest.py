@@ -8,6 +8,8 @@ import pytest
 
 from tests.xla import UNOPTIMIZED
 
+os.environ.setdefault("XLA_FLAGS", UNOPTIMIZED)  # of this process, too, which has not started JAX yet
+
 
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory):

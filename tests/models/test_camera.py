@@ -77,11 +77,13 @@ def test_only_the_asked_slots_are_read_out_and_dropout_follows_its_key(module, p
     assert np.abs(one - other).max() > 1e-3 < np.abs(one - whole.logits).max()
 
 
+@pytest.mark.parametrize("module", ["long-term"], indirect=True)
 def test_an_example_does_not_depend_on_the_others(module, params):
     run = jax.jit(module.apply)
     np.testing.assert_allclose(run(params, masks()).logits[1:2], run(params, masks()[1:2]).logits, atol=1e-5)
 
 
+@pytest.mark.parametrize("module", ["long-term"], indirect=True)
 def test_vmap_over_weights_equals_each_network_alone(module, params):
     stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, -leaf]), params)
     together = jax.jit(jax.vmap(module.apply, (0, None)))(stacked, masks()).logits
