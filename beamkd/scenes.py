@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from beamkd.base import SLOT_SECONDS, Array
+from beamkd.base import SLOT_SECONDS, Array, InputError
 from beamkd.models.scene import SPACING, Scene
 from beamkd.sim import Boxes, Camera, camera_frame, range_angle_of, reflect
 from beamkd.sim.camera import BODY as CAR
@@ -116,5 +116,10 @@ def render(scene: Scene, spec: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, 
     Args:
       scene: of B scenes, T frames long.
       spec: of the sensors, as `Dataset.spec` gives them; of their shapes the first axis does not matter.
+
+    Raises:
+      InputError: a sensor that has no renderer.
     """
+    if not set(spec) <= set(RENDERERS):
+        raise InputError(f"sensors: expected some of {', '.join(RENDERERS)} for scenes, found {', '.join(spec)}")
     return {name: RENDERERS[name](scene, leaf.shape[1:]) for name, leaf in spec.items()}

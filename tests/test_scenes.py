@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from beamkd.base import SLOT_SECONDS
+from beamkd.base import SLOT_SECONDS, InputError
 from beamkd.models.scene import SPACING, Scene
-from beamkd.scenes import RENDERERS, motion, range_angle_maps, scans
+from beamkd.scenes import RENDERERS, motion, range_angle_maps, render, scans
 from beamkd.sim import Boxes, Camera, camera, camera_frame, motion_masks, range_angle_of, reflect
 from beamkd.sim.radar import BODY as RADAR_BODY
 from beamkd.sim.radar import COUPLED
@@ -100,3 +100,9 @@ def test_gradients_of_what_sensors_see_reach_the_objects(name, shape):
     for part in ("across", "along", "half", "present"):
         leaf = np.asarray(getattr(gradient, part))
         assert np.isfinite(leaf).all() and (np.abs(leaf) > 0).any(axis=-1).all(), part
+
+
+def test_a_sensor_without_a_renderer_is_refused_in_one_line():
+    spec = {"gps": jax.ShapeDtypeStruct((8, 2), jnp.float32)}
+    with pytest.raises(InputError, match="^sensors: expected some of lidar, radar, masks for scenes, found gps$"):
+        render(one_object(), spec)
