@@ -196,8 +196,7 @@ def camera_frame(
         free = 1.0 if present is None else present[order[k]]
         for distance, covered in hidden:
             free = free * jnp.where(distance < box.centre[0], 1 - covered, 1.0)
-        for covered, gray in _vehicle(box, camera, car, paint):
-            frame = _over(frame, covered * free, gray)
+        frame = _with_vehicle(frame, box, free, camera, car, paint)
     return WHITE * frame
 
 
@@ -221,8 +220,8 @@ def _wall(start: Array, end: Array, camera: Camera) -> Array:
     return jnp.where(depth.min() > NEAREST, seen, 0.0)
 
 
-def _vehicle(box: Boxes, camera: Camera, car: Car, paint: Paint) -> list[tuple[Array, float]]:
-    """Parts of one vehicle, the farthest first: the share of each pixel [H, W] that a part covers, and its gray."""
+def _with_vehicle(frame: Array, box: Boxes, free: Array, camera: Camera, car: Car, paint: Paint) -> Array:
+    """A frame with one vehicle, its farthest parts painted first; `free` is the share of each pixel that shows it."""
     cos, sin = jnp.cos(box.heading), jnp.sin(box.heading)
     ahead = -(box.centre * jnp.stack([cos, sin])).sum() > 0  # the camera, of the vehicle's middle
     left = jnp.where((box.centre * jnp.stack([sin, -cos])).sum() > 0, 1.0, -1.0)
@@ -238,16 +237,24 @@ def _vehicle(box: Boxes, camera: Camera, car: Car, paint: Paint) -> list[tuple[A
         for front, rear in zip(_shape(car, ahead=True), _shape(car, ahead=False), strict=True)
     )
     corners, depth = seen(faces)
-    faces = [_inside(_edges(face, left), camera) for face in corners]
+    edges = jax.vmap(_edges, (0, None))(corners, left)
     rims, _ = seen(wheels)
-    discs = [[_disc(rim[0], rim[1:] - rim[0], radius, camera) for radius in (1.0, car.hub / car.wheel)] for rim in rims]
-    shadow, end, side, deck, screen, window, flank, *panes, roof = faces
-    parts = [(shadow, paint.shadow), (end, paint.end), (side, paint.side), (deck, paint.deck)]
-    parts += [part for tyre, hub in discs for part in ((tyre, paint.wheel), (hub, paint.hub))]
-    parts += [(screen, paint.cabin), (window, paint.screen), (flank, paint.cabin)]
-    parts += [*((pane, paint.glass) for pane in panes), (roof, paint.deck)]
-    before = depth.min() > NEAREST  # the camera
-    return [(jnp.where(before, covered, 0.0), gray) for covered, gray in parts]
+    free = jnp.where(depth.min() > NEAREST, free, 0.0)
+
+    def face(frame, part):
+        edges, gray = part
+        return _over(frame, free * _inside(edges, camera), gray), None
+
+    def disc(frame, part):
+        rim, radius, gray = part
+        return _over(frame, free * _disc(rim[0], rim[1:] - rim[0], radius, camera), gray), None
+
+    low = jnp.array([paint.shadow, paint.end, paint.side, paint.deck])
+    high = jnp.array([paint.cabin, paint.screen, paint.cabin, paint.glass, paint.glass, paint.deck])
+    radii, tyres = jnp.array([1.0, car.hub / car.wheel] * 2), jnp.array([paint.wheel, paint.hub] * 2)
+    frame, _ = jax.lax.scan(face, frame, (edges[: len(low)], low))
+    frame, _ = jax.lax.scan(disc, frame, (jnp.repeat(rims, 2, axis=0), radii, tyres))
+    return jax.lax.scan(face, frame, (edges[len(low) :], high))[0]
 
 
 def _shape(car: Car, ahead: bool) -> tuple[np.ndarray, np.ndarray]:
