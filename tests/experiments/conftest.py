@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 TINY = [
     *("--drives", "8", "--seeds", "2", "--sequences", "192", "--held-out", "64", "--split", "inorder"),
     *("--teacher", "gru", "--teacher-fit.patience", "0"),
-    *(word for fit in ("teacher", "scratch", "kd", "dfkd", "generator") for word in (f"--{fit}-fit.epochs", "24")),
+    *(word for fit in ("teacher", "scratch", "kd", "dfkd", "generator") for word in (f"--{fit}-fit.epochs", "12")),
 ]
 
 

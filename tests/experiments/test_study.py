@@ -17,10 +17,10 @@ from experiments.common.study_grids import GRIDS, Distillation
 from experiments.study import CLAIMS, Study, run
 
 ROOT = Path(__file__).parents[2]
-SMALL = {"sequences": 192, "held-out": 64, "generator-fit.epochs": 4, "dfkd-fit.epochs": 24}
+SMALL = {"sequences": 192, "held-out": 64, "generator-fit.epochs": 4, "dfkd-fit.epochs": 12}
 TINY = [  # data and students as in tiny runs of the data-free experiment: what was compiled for these serves again
     *("--drives", "8", "--seeds", "2", "--split", "inorder"),
-    *("--teacher-fit.epochs", "2", "--scratch-fit.epochs", "24", "--kd-fit.epochs", "24"),
+    *("--teacher-fit.epochs", "2", "--scratch-fit.epochs", "12", "--kd-fit.epochs", "12"),
     *(
         word
         for recipe in ("paper", "beamkd")
