@@ -46,9 +46,12 @@ def _packed(masks: Array) -> Array:
     return jnp.packbits(masks, axis=-1) if masks.dtype == bool else masks
 
 
-UNITS = {"lidar": _multiple(METRES_PER_UNIT), "gps": _multiple(METRES_PER_UNIT), "masks": Unit(_unpacked, _packed)}
-"""By sensor; those that are not here are taken as they are, as floating-point numbers. Motion masks are stored as the
-bits of `numpy.packbits` along the last axis, [F, H, W / 8] uint8."""
+_METRES = _multiple(METRES_PER_UNIT)
+_MAP = Unit(lambda values: values.astype(jnp.float32), lambda values: values)
+
+UNITS = {"lidar": _METRES, "gps": _METRES, "radar": _MAP, "doppler": _MAP, "masks": Unit(_unpacked, _packed)}
+"""By sensor; those that are not here are taken as they are, as floating-point numbers. Maps may be stored in any
+precision. Motion masks are stored as the bits of `numpy.packbits` along the last axis, [F, H, W / 8] uint8."""
 
 AS_STORED = _multiple(1.0)
 

@@ -35,6 +35,14 @@ from experiments.common.run import Run
 TEACHERS = {"cnn_gru": CnnGruTeacher, "gru": GruTeacher}
 """Of LiDAR alone."""
 
+KEPT: dict[str, Callable[[Array], Array]] = {
+    "radar": lambda maps: maps.astype(jnp.bfloat16),
+    "doppler": lambda maps: maps.astype(jnp.bfloat16),
+    "masks": lambda masks: masks > 0.5,
+}
+"""By sensor: how frames are kept. Networks take the logarithm of a map, to which the digits that it loses are nothing;
+masks become bits."""
+
 SCANS = ("lidar",)
 """The sensors for which there are networks and generators of the paper's own."""
 
@@ -183,7 +191,7 @@ def _generator_keys(keys: Array, recipe: Recipe) -> Array:
 
 
 def _as_batch(dataset: Dataset, kept: bool = False) -> Callable[[Array | Scene], Batch]:
-    """What makes batches of what generators make; those that are `kept` have no gradient, and masks are bits."""
+    """What makes batches of what generators make; those that are `kept` have no gradient."""
     spec = dataset.spec(dataset.sensors)
 
     def as_batch(made):
@@ -194,8 +202,9 @@ def _as_batch(dataset: Dataset, kept: bool = False) -> Callable[[Array | Scene],
 
 
 def unlabelled(seen: dict[str, Array], dataset: Dataset) -> Batch:
-    """Sequences to keep, of arrays [N, frames, ...] as networks take them; masks as bits."""
-    return sensor_batch({name: each > 0.5 if name == "masks" else each for name, each in seen.items()}, dataset.future)
+    """Sequences to keep, of arrays [N, frames, ...] as networks take them; those that take much room in less of it."""
+    kept = {name: KEPT[name](each) if name in KEPT else each for name, each in seen.items()}
+    return sensor_batch(kept, dataset.future)
 
 
 def _repeat(tree: Any, times: int) -> Any:
