@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from beamkd.base import BEAMS, Array, Output, Shared
 from beamkd.models.layers import Attention, Dropout, Gru, Linear, encode_frames, in_pieces
-from beamkd.models.maps import EPSILON, Conv2d, Depthwise, Scale, max_pool
+from beamkd.models.maps import EPSILON, Conv2d, Depthwise, Scale
 
 PIECE = 8
 """Masks that a CPU passes through the convolutions at once."""
@@ -97,11 +97,10 @@ class _Separable(nn.Module):
     def __call__(self, masks: Array) -> Array:
         first, *others = self.channels
         maps = Conv2d(first, 3, stride=2, use_bias=False)(masks[..., None])
-        maps = max_pool(nn.relu(Scale(self.groups)(maps)))
+        maps = Scale(self.groups, pool=True)(maps)
         for channels in others:
             maps = nn.relu(Scale(self.groups)(Depthwise(3)(maps)))
-            maps = nn.relu(Scale(self.groups)(Linear(channels, use_bias=False)(maps)))
-            maps = max_pool(maps)
+            maps = Scale(self.groups, pool=True)(Linear(channels, use_bias=False)(maps))
         last = self.channels[-1]
         weights = nn.relu(Linear(last // 2)(maps.mean((1, 2))))
         maps = maps * nn.sigmoid(Linear(last)(weights))[:, None, None]
@@ -119,6 +118,5 @@ class _Plain(nn.Module):
     def __call__(self, masks: Array) -> Array:
         maps = masks[..., None]
         for channels, width in zip(self.channels, (7, 5, 3), strict=True):
-            maps = max_pool(maps) if width < 7 else maps
-            maps = nn.relu(Scale(self.groups)(Conv2d(channels, width, stride=2)(maps)))
-        return maps.max((1, 2))
+            maps = Scale(self.groups, pool=width > 3)(Conv2d(channels, width, stride=2)(maps))
+        return nn.relu(maps).max((1, 2))

@@ -16,6 +16,9 @@ from jax.ad_checkpoint import checkpoint_name
 from beamkd.base import Array
 from beamkd.models.layers import KEPT, Linear, repeat_rows, uniform_fan_in
 
+TOGETHER = 2
+"""Neighbours along a row whose values come from one product where maps have one channel."""
+
 EPSILON = 1e-5
 """Added to a variance before its root is divided by, as in PyTorch."""
 
@@ -81,23 +84,35 @@ class Scale(nn.Module):
     """A scale and a shift for each channel, after a normalisation over groups of channels of each map.
 
     With `groups` of 0 nothing is normalised: such are published batch norms, whose running statistics are fixed.
+
+    With `pool` there follow a rectifier and `max_pool`. Scaling keeps the order of values, or turns it where a scale is
+    negative: so the greatest are found first, and only these are scaled.
     """
 
     groups: int = 0
+    pool: bool = False
 
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
         """Scale `inputs` [N, H, W, C]."""
+        scales, shifts = self._scales(inputs)
+        if not self.pool:
+            return _scaled(inputs, scales, shifts)
+        turn = jnp.where(scales < 0, -1.0, 1.0)[:, None, None]
+        return nn.relu(_scaled(max_pool(turn * inputs), jnp.abs(scales), shifts))
+
+    def _scales(self, inputs: Array) -> tuple[Array, Array]:
+        """Scales and shifts [N, C] of each map's channels."""
         count, channels = len(inputs), inputs.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         shift = self.param("shift", nn.initializers.zeros, (channels,))
         if not self.groups:
-            return _scaled(inputs, repeat_rows(scale, count), repeat_rows(shift, count))
+            return repeat_rows(scale, count), repeat_rows(shift, count)
         places = inputs.shape[1] * inputs.shape[2]
         mean = self._of_groups(_sums(inputs) / places)
         variance = nn.relu(self._of_groups(_sums(jnp.square(inputs)) / places) - jnp.square(mean))
         scales = scale * jax.lax.rsqrt(variance + EPSILON)
-        return _scaled(inputs, scales, shift - mean * scales)
+        return scales, shift - mean * scales
 
     def _of_groups(self, values: Array) -> Array:
         """For each channel of [N, C] the mean over its group."""
@@ -137,10 +152,10 @@ def _as_products(maps: Array, kernel: Array, stride: int) -> Array:
 
 
 def max_pool(maps: Array) -> Array:
-    """Greatest of each 3 x 3 places, two apart, of maps [N, H, W, C] that are nowhere negative."""
+    """Greatest of each 3 x 3 places, two apart, of maps [N, H, W, C]."""
     if not _on_cpu():
         return nn.max_pool(maps, (3, 3), (2, 2), ((1, 1), (1, 1)))
-    return _max_of_three(_max_of_three(maps, 1), 2)
+    return checkpoint_name(_max_of_three(_max_of_three(maps, 1), 2), KEPT)
 
 
 def _on_cpu() -> bool:
@@ -171,21 +186,33 @@ def _blocks(maps: Array, size: int, inner: int = 1) -> Array:
 
 
 def _of_one_channel(maps: Array, kernel: Array, stride: int) -> Array:
-    """Convolution of [N, H, W] and [width, width, out]. Windows of single numbers are copied fastest place by place."""
+    """Convolution of [N, H, W] and [width, width, out].
+
+    Windows of single numbers are copied fastest place by place. Neighbours along a row share most of theirs: `TOGETHER`
+    of them have one, and a product with as many kernels side by side.
+    """
     count, height, length = maps.shape
     width, _, out = kernel.shape
     before, rows, columns = (width - 1) // 2, -(-height // stride), -(-length // stride)
-    after = width - 1 - before + stride
-    padded = jnp.pad(maps, ((0, 0), (before, after + -height % stride), (before, after + -length % stride)))
-    padded = padded[:, : padded.shape[1] // stride * stride, : padded.shape[2] // stride * stride]
-    blocks = padded.reshape(count, padded.shape[1] // stride, stride, -1, stride).transpose(2, 4, 0, 1, 3)
-    places = [divmod(place, width) for place in range(width**2)]
+    step, reach, groups = stride * TOGETHER, width + stride * (TOGETHER - 1), -(-columns // TOGETHER)
+    down, right = _multiple((rows - 1) * stride + width, stride), _multiple((groups - 1) * step + reach, step)
+    padded = jnp.pad(maps, ((0, 0), (before, down - before - height), (before, right - before - length)))
+    blocks = padded.reshape(count, down // stride, stride, right // step, step).transpose(2, 4, 0, 1, 3)
     windows = [
-        blocks[i % stride, j % stride, :, i // stride : i // stride + rows, j // stride : j // stride + columns]
-        for i, j in places
+        blocks[i % stride, j % step, :, i // stride : i // stride + rows, j // step : j // step + groups]
+        for i in range(width)
+        for j in range(reach)
     ]
-    found = jnp.einsum("tp,to->po", jnp.stack(windows).reshape(width**2, -1), kernel.reshape(-1, out))
-    return found.reshape(count, rows, columns, out)
+    beside = [(stride * place, reach - width - stride * place) for place in range(TOGETHER)]
+    kernels = jnp.stack([jnp.pad(kernel, ((0, 0), sides, (0, 0))) for sides in beside], 2)
+    found = jnp.einsum(
+        "tp,to->po", jnp.stack(windows).reshape(width * reach, -1), kernels.reshape(width * reach, TOGETHER * out)
+    )
+    return found.reshape(count, rows, groups * TOGETHER, out)[:, :, :columns]
+
+
+def _multiple(least: int, of: int) -> int:
+    return -(-least // of) * of
 
 
 def _shifts(maps: Array, width: int, before: int) -> Iterator[Array]:
@@ -265,25 +292,26 @@ _each_channel.defvjp(_each_channel_forward, _each_channel_backward)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _max_of_three(maps: Array, axis: int) -> Array:
-    """Of every second place along an axis the greatest of itself and its neighbours, where nothing is negative."""
+    """Of every second place along an axis the greatest of itself and its neighbours."""
     before, here, after = _three(maps, axis)
     return jnp.maximum(jnp.maximum(before, here), after)
 
 
 def _three(maps: Array, axis: int) -> tuple[Array, Array, Array]:
-    """What stands before, at and behind every second place along an axis; zeros at the ends."""
+    """What stands before, at and behind every second place along an axis; -inf at the ends."""
     length = maps.shape[axis]
-    maps = jnp.pad(maps, [(0, length % 2 if number == axis else 0) for number in range(maps.ndim)])
+    padding = [(0, length % 2 if number == axis else 0) for number in range(maps.ndim)]
+    maps = jnp.pad(maps, padding, constant_values=-jnp.inf)
     pairs = maps.reshape(*maps.shape[:axis], -1, 2, *maps.shape[axis + 1 :])
     here, after = (jax.lax.index_in_dim(pairs, place, axis + 1, keepdims=False) for place in (0, 1))
-    return _later(after, axis), here, after
+    return _moved(after, axis, 1, -jnp.inf), here, after
 
 
-def _later(maps: Array, axis: int, by: int = 1) -> Array:
-    """Everything one place further along an axis, or back; zeros come in."""
+def _moved(maps: Array, axis: int, by: int, fill: float) -> Array:
+    """Everything so many places further along an axis, or back; `fill` comes in."""
     padding = [(0, 0, 0)] * maps.ndim
     padding[axis] = (by, -by, 0)
-    return jax.lax.pad(maps, jnp.zeros((), maps.dtype), padding)
+    return jax.lax.pad(maps, jnp.asarray(fill, maps.dtype), padding)
 
 
 def _max_forward(maps: Array, axis: int) -> tuple[Array, Array]:
@@ -296,7 +324,7 @@ def _max_backward(axis: int, maps: Array, gradient: Array) -> tuple[Array]:
     to_before = (before >= here) & (before >= after)
     to_here = ~to_before & (here >= after)
     back_here = jnp.where(to_here, gradient, 0)
-    back_after = jnp.where(to_before | to_here, 0, gradient) + _later(jnp.where(to_before, gradient, 0), axis, -1)
+    back_after = jnp.where(to_before | to_here, 0, gradient) + _moved(jnp.where(to_before, gradient, 0), axis, -1, 0)
     pairs = jnp.stack([back_here, back_after], axis + 1)
     joined = pairs.reshape(*maps.shape[:axis], -1, *maps.shape[axis + 1 :])
     return (jax.lax.slice_in_dim(joined, 0, maps.shape[axis], axis=axis),)

@@ -1,5 +1,7 @@
 """Layers over maps: what stands for XLA's own operations on a CPU gives their values and gradients."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,11 +73,11 @@ def test_depthwise_is_scipys_correlation_of_each_channel_with_the_gradients_of_x
 
 @pytest.mark.parametrize("size", [(8, 6), (7, 9), (1, 2)])
 def test_pooling_takes_the_greatest_of_three_by_three_and_gives_it_the_gradient(size):
-    seen = np.abs(normal(2, *size, 3))
-    around = np.pad(seen, ((0, 0), (1, 2), (1, 2), (0, 0)))
+    seen = normal(2, *size, 3)
+    around = np.pad(seen, ((0, 0), (1, 2), (1, 2), (0, 0)), constant_values=-np.inf)
     rows, columns = (-(-length // 2) for length in size)
     expected = np.zeros((2, rows, columns, 3), np.float32)
-    back, weights = np.zeros_like(around), normal(*expected.shape, seed=1)
+    back, weights = np.zeros(around.shape, np.float32), normal(*expected.shape, seed=1)
     for place in np.ndindex(expected.shape):
         example, row, column, channel = place
         window = around[example, 2 * row : 2 * row + 3, 2 * column : 2 * column + 3, channel]
@@ -106,6 +108,20 @@ def test_groups_of_channels_are_normalised_over_each_map(groups):
         return Scale(groups).apply({"params": {"scale": scale, "shift": shift}}, seen)
 
     same_with_gradients(found, expected, seen, scale, shift)
+
+
+@pytest.mark.parametrize("groups", [0, 1, 2])
+def test_what_is_pooled_before_it_is_scaled_is_what_would_be_pooled_behind(groups):
+    seen, scale, shift = 1 + 2 * normal(3, 7, 8, 6), normal(6, seed=1), normal(6, seed=2)
+    assert (scale < 0).any() and (scale > 0).any()
+
+    def scaled(seen, scale, shift, **pool):
+        return Scale(groups, **pool).apply({"params": {"scale": scale, "shift": shift}}, seen)
+
+    def expected(seen, scale, shift):
+        return max_pool(jax.nn.relu(scaled(seen, scale, shift)))
+
+    same_with_gradients(functools.partial(scaled, pool=True), expected, seen, scale, shift)
 
 
 def test_without_groups_channels_are_scaled_and_shifted_alone():
