@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from beamkd.base import SLOT_SECONDS, Array, InputError
 from beamkd.models.scene import SPACING, Scene
-from beamkd.sim import Boxes, Camera, camera_frame, range_angle_of, reflect
+from beamkd.sim import Boxes, Camera, Chirps, Scatterers, camera_frame, doppler_angle_of, range_angle_of, reflect
 from beamkd.sim.camera import BODY as CAR
 from beamkd.sim.camera import MOVED, blur
 from beamkd.sim.radar import BODY as RADAR_BODY
@@ -51,7 +51,23 @@ def scans(scene: Scene, shape: tuple[int]) -> Array:
 
 
 def range_angle_maps(scene: Scene, shape: tuple[int, int]) -> Array:
-    """Radar maps [B, T, 256, 64] of the objects' sides; what is half there reflects half as much."""
+    """Range-angle maps [B, T, 256, 64] of the objects' sides; what is half there reflects half as much."""
+    return _maps(range_angle_of, scene)
+
+
+def doppler_angle_maps(scene: Scene, shape: tuple[int, int]) -> Array:
+    """Doppler-angle maps [B, T, 128, 64], likewise."""
+    return _maps(doppler_angle_of, scene)
+
+
+def places(scene: Scene, shape: tuple[int]) -> Array:
+    """Positions [B, T, 2] of the first object, in units of 10 m; it is the one that a station serves."""
+    along = scene.along[:, 0]
+    return jnp.stack([jnp.broadcast_to(scene.across[:, 0], along.shape), along], -1)
+
+
+def _maps(map_of: Callable[[Scatterers, Chirps], Array], scene: Scene) -> Array:
+    """Radar maps [B, T, ...] as `map_of` makes them of points."""
     step = METRES * (scene.along[..., 1:] - scene.along[..., :-1])[..., :1]
     speed = jnp.concatenate([jnp.zeros_like(step), step], -1) / SLOT_SECONDS  # [B, objects, 2] m/s
     boxes = _boxes(scene, RADAR_BODY)
@@ -60,7 +76,7 @@ def range_angle_maps(scene: Scene, shape: tuple[int, int]) -> Array:
     def one(boxes, speed, present):
         points = reflect(still, boxes, speed)
         share = jnp.repeat(present, len(points.amplitude) // len(present))
-        return range_angle_of(points.replace(amplitude=points.amplitude * share), COUPLED)
+        return map_of(points.replace(amplitude=points.amplitude * share), COUPLED)
 
     times = boxes.centre.shape[1]
     speeds, present = (jnp.repeat(part[:, None], times, axis=1) for part in (speed, scene.present[..., 0]))
@@ -105,7 +121,9 @@ def _boxes(scene: Scene, body: tuple[float, float]) -> Boxes:
 RENDERERS: dict[str, Callable[[Scene, tuple[int, ...]], Array]] = {
     "lidar": scans,
     "radar": range_angle_maps,
+    "doppler": doppler_angle_maps,
     "masks": motion,
+    "gps": places,
 }
 """By sensor."""
 

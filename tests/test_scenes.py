@@ -7,8 +7,17 @@ import pytest
 
 from beamkd.base import SLOT_SECONDS, InputError
 from beamkd.models.scene import SPACING, Scene
-from beamkd.scenes import RENDERERS, motion, range_angle_maps, render, scans
-from beamkd.sim import Boxes, Camera, camera, camera_frame, motion_masks, range_angle_of, reflect
+from beamkd.scenes import RENDERERS, motion, places, render, scans
+from beamkd.sim import (
+    Boxes,
+    Camera,
+    camera,
+    camera_frame,
+    doppler_angle_of,
+    motion_masks,
+    range_angle_of,
+    reflect,
+)
 from beamkd.sim.radar import BODY as RADAR_BODY
 from beamkd.sim.radar import COUPLED
 
@@ -66,16 +75,23 @@ def test_an_edge_is_a_sigmoid_of_its_distance_in_rays_and_so_is_its_gradient():
         np.testing.assert_allclose(gradient, away * value * (1 - value) / away, rtol=1e-4)
 
 
-def test_maps_are_those_of_the_simulator():
+@pytest.mark.parametrize(("name", "map_of"), [("radar", range_angle_of), ("doppler", doppler_angle_of)])
+def test_maps_are_those_of_the_simulator(name, map_of):
     along = np.array([0.3, 0.26], np.float32)
     half = RADAR_BODY[0] / 2 / 10 / SPACING * 2.0 / RADAR_BODY[0]  # of what LiDAR sees as 2 m long
-    seen = np.asarray(range_angle_maps(one_object(0.9, along, half, present=0.5), (256, 64)))[0]
-    assert seen.shape == (2, 256, 64)
+    seen = np.asarray(RENDERERS[name](one_object(0.9, along, half, present=0.5), ()))[0]
     speed = np.array([[0.0, -0.4 / SLOT_SECONDS]], np.float32)
     for frame, y in zip(seen, along, strict=True):
         box = Boxes(np.float32([[9.0, 10 * y]]), np.float32([RADAR_BODY]), np.float32([-np.pi / 2]))
-        exact = np.asarray(range_angle_of(reflect(jax.random.key(0), box, speed), COUPLED))
+        exact = np.asarray(map_of(reflect(jax.random.key(0), box, speed), COUPLED))
+        assert frame.shape == exact.shape
         np.testing.assert_allclose(frame, exact / 2, atol=2e-3 * exact.max())
+
+
+def test_a_position_is_that_of_the_first_object():
+    along = np.array([0.3, 0.2, 0.1], np.float32)
+    seen = places(both(one_object(0.9, along), one_object(2.0, -along)), (2,))
+    np.testing.assert_array_equal(seen, np.stack([np.full(3, 0.9, np.float32), along], -1)[None])
 
 
 def test_masks_are_those_of_the_camera():
@@ -91,7 +107,9 @@ def test_masks_are_those_of_the_camera():
     assert not np.asarray(motion(one_object(0.9, along, present=0.0), (96, 96))).any()
 
 
-@pytest.mark.parametrize(("name", "shape"), [("lidar", RAYS), ("radar", (256, 64)), ("masks", (48, 48))])
+@pytest.mark.parametrize(
+    ("name", "shape"), [("lidar", RAYS), ("radar", (256, 64)), ("doppler", (128, 64)), ("masks", (48, 48))]
+)
 def test_gradients_of_what_sensors_see_reach_the_objects(name, shape):
     """Where an object is along the road moves what is seen of it: its middle, as differences say."""
     start = both(one_object(0.9, (0.3, 0.26, 0.22)), one_object(1.5, (-0.5, -0.45, -0.4), present=0.7))
@@ -103,6 +121,6 @@ def test_gradients_of_what_sensors_see_reach_the_objects(name, shape):
 
 
 def test_a_sensor_without_a_renderer_is_refused_in_one_line():
-    spec = {"gps": jax.ShapeDtypeStruct((8, 2), jnp.float32)}
-    with pytest.raises(InputError, match="^sensors: expected some of lidar, radar, masks for scenes, found gps$"):
+    spec = {"sonar": jax.ShapeDtypeStruct((8, 2), jnp.float32)}
+    with pytest.raises(InputError, match="^sensors: expected some of lidar, .*, gps for scenes, found sonar$"):
         render(one_object(), spec)
