@@ -39,14 +39,14 @@ def with_masks(drives: Drives, size: int) -> Drives:
     for first in range(0, len(gray), PIECE):
         rows = np.clip(np.arange(first - 1, first + PIECE), 0, len(gray) - 1)  # and the frame before
         some = slice(first, first + PIECE)
-        moved = np.asarray(_masks(gray[rows], size))[: len(gray) - first]
+        moved = np.asarray(bits_of_masks(gray[rows], size))[: len(gray) - first]
         masks[some] = np.where(follows[some, None, None], moved, 0)
     return drives.replace(sensors=sensors | {"masks": masks if isinstance(gray, np.ndarray) else jnp.asarray(masks)})
 
 
 @functools.partial(jax.jit, static_argnames="size")
-def _masks(gray: Array, size: int) -> Array:
-    """Bits [N - 1, size, size / 8] of gray frames [N, H, W]."""
+def bits_of_masks(gray: Array, size: int) -> Array:
+    """Motion masks of gray frames [N, H, W], shrunk to `size` x `size` first: bits [N - 1, size, size / 8] uint8."""
     shape = (len(gray), size, size)
     if gray.shape != shape:
         gray = jnp.round(jax.image.resize(gray.astype(jnp.float32), shape, "linear"))

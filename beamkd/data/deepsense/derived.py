@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from beamkd.base import Array
-from beamkd.sim import doppler_angle_map, motion_masks, range_angle_map
+from beamkd.data.masks import bits_of_masks
+from beamkd.sim import doppler_angle_map, range_angle_map
 
 SHAPES = 8
 """Frames are filled up to a multiple of so many: a program is compiled for each number of frames."""
@@ -29,13 +30,12 @@ def doppler_angle_maps(beat: np.ndarray, follows: np.ndarray) -> np.ndarray:
 
 
 def packed_masks(gray: np.ndarray, follows: np.ndarray) -> np.ndarray:
-    """Motion masks [N, H, W / 8] uint8 of gray frames [N, H, W] uint8, as `numpy.packbits` has the bits.
+    """Motion masks [N, H, H / 8] uint8 of gray frames [N, H, H] uint8, as `numpy.packbits` has the bits.
 
     Of a frame and the one before; all zero where none is.
     """
-    masks = np.asarray(motion_masks(filled(gray)))[: len(gray) - 1]
-    masks = np.concatenate([np.zeros_like(gray[:1], bool), masks])
-    return np.packbits(masks & follows[:, None, None], axis=-1)
+    moved = np.asarray(bits_of_masks(filled(gray), gray.shape[1]))[: len(gray) - 1]
+    return np.where(follows[:, None, None], np.pad(moved, ((1, 0), (0, 0), (0, 0))), 0)
 
 
 @jax.jit
