@@ -196,7 +196,8 @@ def _of_one_channel(maps: Array, kernel: Array, stride: int) -> Array:
     before, rows, columns = (width - 1) // 2, -(-height // stride), -(-length // stride)
     step, reach, groups = stride * TOGETHER, width + stride * (TOGETHER - 1), -(-columns // TOGETHER)
     down, right = _multiple((rows - 1) * stride + width, stride), _multiple((groups - 1) * step + reach, step)
-    padded = jnp.pad(maps, ((0, 0), (before, down - before - height), (before, right - before - length)))
+    after = (max(down - before - height, 0), max(right - before - length, 0))
+    padded = jnp.pad(maps, ((0, 0), (before, after[0]), (before, after[1])))[:, :down, :right]
     blocks = padded.reshape(count, down // stride, stride, right // step, step).transpose(2, 4, 0, 1, 3)
     windows = [
         blocks[i % stride, j % step, :, i // stride : i // stride + rows, j // step : j // step + groups]
