@@ -198,7 +198,11 @@ def _as_batch(dataset: Dataset, kept: bool = False) -> Callable[[Array | Scene],
         seen = render(made, spec) if isinstance(made, Scene) else dict.fromkeys(spec, made)
         return unlabelled(seen, dataset) if kept else sensor_batch(seen, dataset.future)
 
-    return as_batch
+    def one_by_one(made):  # for what they are rendered as takes more room than what is kept of it
+        one = jax.tree.map(lambda leaf: leaf[:, None], made)
+        return jax.tree.map(lambda leaf: leaf[:, 0], jax.lax.map(as_batch, one))
+
+    return one_by_one if kept and KEPT.keys() & spec.keys() else as_batch
 
 
 def unlabelled(seen: dict[str, Array], dataset: Dataset) -> Batch:

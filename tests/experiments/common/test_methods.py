@@ -8,6 +8,9 @@ import numpy as np
 
 from beamkd.base import MISSING
 from beamkd.data import sensor_input
+from beamkd.models import SceneGenerator
+from beamkd.scenes import render
+from experiments.common import methods
 from experiments.common.methods import unlabelled
 
 
@@ -29,3 +32,15 @@ def test_sequences_are_kept_in_little_room_and_taken_as_they_were_but_for_roundi
     for name, rounding in {"lidar": 1e-6, "radar": 2**-8, "masks": 1e-6}.items():
         assert taken[name].dtype == jnp.float32
         np.testing.assert_allclose(taken[name], seen[name], rtol=rounding, atol=1e-6)
+
+
+def test_scenes_that_are_rendered_one_by_one_are_those_rendered_together():
+    generator = SceneGenerator(frames=2, hidden=8)
+    scenes = jax.jit(lambda key: generator.init_with_output(key, jax.random.normal(key, (3, 64)))[0])(jax.random.key(0))
+    spec = {"radar": jax.ShapeDtypeStruct((2, 256, 64), jnp.float32)}
+    dataset = SimpleNamespace(future=3, sensors=("radar",), spec=lambda sensors: spec)
+    found = jax.jit(methods._as_batch(dataset, kept=True))(scenes)
+    expected = jax.jit(lambda scenes: unlabelled(render(scenes, spec), dataset))(scenes)
+    assert found.sensors["radar"].shape == (3, 2, 256, 64)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(np.float32(one), np.float32(other), rtol=1e-2, atol=1e-3)
