@@ -46,12 +46,23 @@ def _packed(masks: Array) -> Array:
     return jnp.packbits(masks, axis=-1) if masks.dtype == bool else masks
 
 
+def _widened(maps: Array) -> Array:
+    """Maps float32 of their upper halves; others as they are."""
+    return jax.lax.bitcast_convert_type(maps, jnp.bfloat16).astype(jnp.float32) if maps.dtype == jnp.uint16 else maps
+
+
+def _shortened(maps: Array) -> Array:
+    """The bits of maps of type bfloat16, whole arrays of which XLA would widen to take a few; others as they are."""
+    return jax.lax.bitcast_convert_type(maps, jnp.uint16) if maps.dtype == jnp.bfloat16 else maps
+
+
 _METRES = _multiple(METRES_PER_UNIT)
-_MAP = Unit(lambda values: values.astype(jnp.float32), lambda values: values)
+_MAP = Unit(_widened, _shortened)
 
 UNITS = {"lidar": _METRES, "gps": _METRES, "radar": _MAP, "doppler": _MAP, "masks": Unit(_unpacked, _packed)}
-"""By sensor; those that are not here are taken as they are, as floating-point numbers. Maps may be stored in any
-precision. Motion masks are stored as the bits of `numpy.packbits` along the last axis, [F, H, W / 8] uint8."""
+"""By sensor; those that are not here are taken as they are, as floating-point numbers. Maps are
+stored as float32, or as their upper halves, uint16; motion masks as the bits of `numpy.packbits` along the last axis,
+[F, H, W / 8] uint8."""
 
 AS_STORED = _multiple(1.0)
 
@@ -84,7 +95,7 @@ def sensor_batch(inputs: Array | Mapping[str, Array], future: int, name: str | N
 
     Args:
       inputs: as networks take them: of one sensor an array [B, L, ...]; of several such arrays by name. Masks of type
-        bool become bits, others stay numbers.
+        bool and maps of type bfloat16 become bits, others stay numbers.
       future: J, slots ahead that are to be predicted.
       name: of the sensor, where there is one.
     """
