@@ -14,7 +14,7 @@ UNROLLED_STEPS = 16
 
 
 KEPT = "kept"
-"""Name of what is kept of each piece for the gradient, as convolutions and pooled maps are; no other."""
+"""Name of what is kept of each piece for the gradient: convolutions and pooled maps. The rest is computed again."""
 
 PIECE = 256
 """Frames that a CPU passes through convolutions at once: its caches hold what lies between the layers of so many."""
