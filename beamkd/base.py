@@ -155,7 +155,7 @@ class Batch:
 
     def window(self, first: int, frames: int) -> "Batch":
         """The same with the sensors' `frames` frames from `first` on alone."""
-        return self.replace(sensors={name: seen[:, first : first + frames] for name, seen in self.sensors.items()})
+        return self.replace(sensors={name: steps(seen, first, frames) for name, seen in self.sensors.items()})
 
 
 @struct.dataclass
@@ -184,6 +184,13 @@ class Shared:
     def dtype(self):
         """Of the frames."""
         return self.frames.dtype
+
+
+def steps(frames: Array | Shared, first: int, count: int) -> Array | Shared:
+    """Of frames [B, L, ...] the `count` ones from the step `first` on."""
+    if isinstance(frames, Shared):
+        return frames.replace(rows=frames.rows[:, first : first + count])
+    return frames[:, first : first + count]
 
 
 @struct.dataclass

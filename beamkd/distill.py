@@ -5,20 +5,24 @@ What takes keys, weights and arrays of one member comes first. Below it, what tr
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from beamkd.base import Array, Batch, Forward, InputError, Model, Rows, Stream
+from beamkd.base import Array, Batch, Forward, InputError, Model, Rows, Stream, as_taken
 from beamkd.data import Dataset, forward_of, select
 from beamkd.losses import Loss, combine, cross_entropy, kl, masked_mean
+from beamkd.models import Matched
 from beamkd.training import FitConfig, FitState, Task, Trainer, all_rows, fit, mean_over_labels
 from beamkd.training.batches import over_rows
 
 Terms = Mapping[str, tuple[float, Loss]]
 """Losses by name with their weights, as `beamkd.losses.combine` takes them."""
+
+LAYERS = ("features", "codes", "states")
+"""What terms may name of a teacher's `Output`, with 'teacher_' in front, besides its logits."""
 
 
 def teacher_answers(
@@ -27,7 +31,7 @@ def teacher_answers(
     data: Any,
     count: int,
     take: Callable[[Any, Rows], Batch],
-    features: bool = False,
+    layers: Sequence[str] = (),
     axis_name: str | None = None,
 ) -> dict[str, Array]:
     """What the teacher says of all rows of a dataset.
@@ -38,21 +42,23 @@ def teacher_answers(
       teacher: the network.
       params: its weights.
       data: what `take` takes, of `count` rows.
-      count: N.
+      count: of rows. N are the examples that they have, one each where `take` gives no more.
       take: take(data, rows) -> batch.
-      features: whether to keep its features, too.
+      layers: what to keep besides: 'features', or layers of its `Output` by name.
       axis_name: the axis of devices that share the work; the same bits as on one.
 
     Returns:
-      'teacher_logits' [N, S, M], and with `features` 'teacher_features' [N, D].
+      'teacher_logits' [N, S, M], and of `layers` 'teacher_features' [N, D] and so on.
     """
 
     def ask(batch):
         output = teacher(params, batch, None)
-        return {"teacher_logits": output.logits} | ({"teacher_features": output.features} if features else {})
+        known = {"logits": output.logits, "features": output.features, **output.layers}
+        return {f"teacher_{name}": known[name] for name in ("logits", *layers)}
 
     answers = over_rows(ask, data, all_rows(count), take, axis_name)
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], answers)
+    examples = count * len(jax.eval_shape(take, data, all_rows(1)).mask)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:examples], answers)
 
 
 def teacher_logits(
@@ -119,6 +125,7 @@ def distillation_task(
     loss: Loss = kl,
     alpha: float = 1.0,
     terms: Terms | None = None,
+    label_loss: Loss = cross_entropy,
 ) -> Task:
     """Train `student` on α · loss(student, teacher) + (1 − α) · cross-entropy of the labels (Hinton et al., 2015).
 
@@ -131,26 +138,30 @@ def distillation_task(
       config: how.
       loss: of student's and teacher's logits [..., M], for instance `kl` or `mse`; meant over the steps.
       alpha: α; at 1 no label is looked at.
-      terms: further losses of a batch. Each gets those that it names of the student's `logits` [B, S, M] and `features`
-        [B, D], the answers by their names, `labels` [B, J + 1] and `mask` [B]; and `axis_name`, as
+      terms: further losses of a batch. Each gets those that it names of the student's `logits` [B, S, M], `features`
+        [B, D] and layers, the answers by their names, `labels` [B, J + 1] and `mask` [B]; and `axis_name`, as
         `beamkd.losses.masked_mean` does, where devices share a batch.
+      label_loss: of logits [..., M] and labels [...], for instance `focal`.
     """
     objective = combine(
         teacher=(alpha, _mean_over_steps(loss)),
-        **({"labels": (1 - alpha, mean_over_labels(cross_entropy))} if alpha < 1 else {}),
+        **({"labels": (1 - alpha, mean_over_labels(label_loss))} if alpha < 1 else {}),
         **(terms or {}),
     )
 
     def take_both(data, rows):
         examples, answers = data
         answers = answers if isinstance(answers, Mapping) else {"teacher_logits": answers}
-        return take(examples, rows), jax.tree.map(lambda leaf: leaf[rows.index], answers)
+        batch = take(examples, rows)
+        each = len(batch.mask) // len(rows.mask)  # examples of a row
+        index = (rows.index[:, None] * each + jnp.arange(each)).reshape(-1)
+        return batch, jax.tree.map(lambda leaf: leaf[index], answers)
 
     def step_loss(params, batch, key, **axis):
         batch, answers = batch
         output = student(params, batch, key, **axis)
         own = {"logits": output.logits, "features": output.features, "labels": batch.labels, "mask": batch.mask}
-        return objective.of(**own, **answers, **axis)
+        return objective.of(**own, **output.layers, **answers, **axis)
 
     return Task(step_loss, take_both, config)
 
@@ -228,6 +239,7 @@ def distill_on_windows(
     loss: Loss = kl,
     alpha: float = 1.0,
     terms: Terms | None = None,
+    label_loss: Loss = cross_entropy,
 ) -> FitState:
     """Train students on their teachers' answers on a dataset's training windows, and on the labels of these.
 
@@ -241,31 +253,65 @@ def distill_on_windows(
       config: how to train.
       loss: of student's and teacher's logits, as in `distillation_task`.
       alpha: its weight against the labels.
-      terms: further losses, likewise; those that name 'teacher_features' get them.
+      terms: further losses, likewise; those that name 'teacher_features' or a layer of the teacher's get it.
+      label_loss: likewise.
 
     Returns:
       The end of training, [members, ...].
     """
-    task = distillation_task(forward_of(student), dataset.take, config, loss, alpha, terms)
+    task = distillation_task(forward_of(student), dataset.take, config, loss, alpha, terms, label_loss)
+    named = combine(**terms).takes if terms else lambda name: False
     ask = functools.partial(
         teacher_answers,
         forward_of(teacher),
         take=dataset.take,
-        features=bool(terms) and combine(**terms).takes("teacher_features"),
+        layers=[name for name in LAYERS if named(f"teacher_{name}")],
         axis_name=trainer.axis_name,
     )
     source, axes = dataset.source({**teacher.inputs, **student.inputs}), None
     if isinstance(source, Stream):
 
         def prepare(params, batch):
-            return batch, ask(params, batch, len(batch.mask))
+            return batch, ask(params, batch, count=len(batch.mask))
 
         source = dataclasses.replace(source, prepare=prepare, context=teacher.params)
     else:
-        ask_all = trainer.over_members(functools.partial(ask, count=len(dataset.windows)), (0, None))
+        ask_all = trainer.over_members(functools.partial(ask, count=len(source)), (0, None))
         source, axes = (source, ask_all(teacher.params, source)), (None, 0)
     split = dataset.split
     return trainer.train(name, task, keys, student.params, source, split.train, split.val, axes)
+
+
+def matched(keys: Array, student: Model, teacher: Model, layers: Sequence[str], future: int) -> Model:
+    """Students whose layers have the shapes of their teachers', by linear maps that are learned with them.
+
+    So terms of `distill_on_windows` compare layers of unlike networks, and of unlike numbers of frames. `unmatched` of
+    what training leaves gives the students.
+
+    Args:
+      keys: [members], of the maps' initial weights.
+      student: with initial weights [members, ...].
+      teacher: likewise.
+      layers: names out of 'codes' and 'states'.
+      future: J.
+    """
+
+    def first(model):
+        params = jax.tree.map(lambda leaf: leaf[0], model.params)
+        frames = {name: jnp.zeros((1, *shape)) for name, shape in model.inputs.items()}
+        return params, as_taken(frames)
+
+    output = jax.eval_shape(lambda pair: teacher.module.apply(*pair, future=future), first(teacher))
+    shapes = tuple((name, output.layers[name].shape[1:]) for name in layers)
+    module, (_, frames) = Matched(student.module, shapes), first(student)
+    maps = jax.jit(jax.vmap(lambda key: module.init(key, frames, future=future)))(keys)["params"]
+    return dataclasses.replace(student, module=module, params={"params": maps | {"network": student.params["params"]}})
+
+
+def unmatched(model: Model) -> Model:
+    """The students in those of `matched`."""
+    params = {"params": model.params["params"]["network"]}
+    return dataclasses.replace(model, module=model.module.network, params=params)
 
 
 def distill_on_sequences(

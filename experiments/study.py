@@ -9,26 +9,18 @@ and student beside first works on one frame and on positions.
 import dataclasses
 from typing import Any
 
-from beamkd.base import InputError, Model
-from beamkd.claims import METRICS, Claim, difference, judge_all
-from beamkd.data import on_host
+from beamkd.base import Model
+from beamkd.claims import Claim
 from beamkd.training import is_primary
 from experiments.common.baselines import with_positions
-from experiments.common.dataset import (
-    Trained,
-    cost,
-    cost_of,
-    describe,
-    evaluate_networks,
-    keep_networks,
-    open_dataset,
-)
+from experiments.common.comparison import compare, methods_of, refuse_streamed, say_tables
+from experiments.common.dataset import Trained, cost, cost_of, keep_networks, open_dataset
 from experiments.common.flags import main
 from experiments.common.methods import generator_module
 from experiments.common.recipes import affordable, smaller
 from experiments.common.run import Run
 from experiments.common.study_flags import Study
-from experiments.common.study_grids import GRIDS, Comparison, Distillation, teacher_method
+from experiments.common.study_grids import GRIDS, Distillation, teacher_method
 
 EQUAL = 0.01
 """What is still called equal: a point."""
@@ -83,55 +75,20 @@ def run(config: Study) -> None:
     config = dataclasses.replace(config, beamkd=affordable(config.beamkd, config.sensors))
     run = Run("study", config)
     dataset, keys = open_dataset(run, config)
-    if on_host(dataset.windows):
-        frames = len(dataset.windows.frames.slot)
-        raise InputError(f"--data-dir: expected data that --resident lets live on the device, found {frames:,} frames")
+    refuse_streamed(dataset)
     source = Distillation(run, dataset, keys, config)
     chosen = GRIDS if config.grid == "all" else {config.grid: GRIDS[config.grid]}
     comparisons = [comparison for grid in chosen.values() for comparison in grid(source)]
-    compared = [method for comparison in comparisons for method in comparison.methods]
-    methods = {method.name: method for method in [teacher_method(source), *compared]}
+    methods = methods_of(comparisons, teacher_method(source))
     networks = {name: method.train() for name, method in methods.items()}
     keep_networks(run, config, {name: network.model for name, network in networks.items()})
-    with run.phase("evaluation"):
-        scores, test_drives, _ = evaluate_networks(run, with_positions(dataset), networks)
-        described = [(comparison, _described(comparison, scores, test_drives["counts"])) for comparison in comparisons]
-    run.finish(
-        data=describe(config, source.dataset),
-        models=_models(source, networks),
-        methods=scores,
-        test_drives=test_drives,
-        labels={name: method.label for name, method in methods.items()},
-        data_free=[name for name, method in methods.items() if method.data_free],
-        tables=[shown for _, shown in described],
-        sweeps=[
-            shown | {"axis": comparison.axis, "values": comparison.values, "log": True}
-            for comparison, shown in described
-            if comparison.axis
-        ],
-        claims=judge_all(CLAIMS, scores, test_drives["counts"]),
-    )
+    parts, _ = compare(run, config, with_positions(dataset), comparisons, methods, networks, CLAIMS)
+    run.finish(**parts, models=_models(source, networks))
     if is_primary():
         from beamkd.report import study  # here, for Matplotlib would delay the first step
 
         study.write(run.folder)
-        for table in study.console_tables(run.folder):
-            run.say(table)
-    run.say(f"report and figures in {run.folder}, {run.seconds['total']:.0f} s in all")
-
-
-def _described(comparison: Comparison, scores: dict[str, dict], counts: dict[str, Any]) -> dict[str, Any]:
-    """A comparison in the results; 'ahead': [difference to its teacher, lower, upper end] by method and metric."""
-
-    def ahead(name: str, metric: str) -> tuple[float, float, float]:
-        found = difference(name, comparison.teacher, scores, counts, metric)
-        return found.mean, found.low, found.high
-
-    names = [method.name for method in comparison.methods]
-    students = [name for name in names if name != comparison.teacher]
-    found = {name: {metric: ahead(name, metric) for metric in METRICS} for name in students}
-    shown = {"title": comparison.title, "methods": names, "teacher": comparison.teacher, "ahead": found}
-    return shown | ({"metrics": comparison.metrics} if comparison.metrics else {})
+    say_tables(run)
 
 
 def _models(source: Distillation, networks: dict[str, Trained]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Teachers, students and generators of several members, through a trainer: of any sensors, and of unequal frames."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +21,7 @@ from beamkd.data import (
     sensor_batch,
     store_drives,
 )
-from beamkd.distill import distill_on_sequences, distill_on_windows, teacher_answers
+from beamkd.distill import distill_on_sequences, distill_on_windows, matched, teacher_answers, unmatched
 from beamkd.inversion import (
     GeneratorLoss,
     generate_sequences,
@@ -28,8 +30,8 @@ from beamkd.inversion import (
     summarize_on_dataset,
     train_generators,
 )
-from beamkd.losses import feature_matching, kl, masked_mean
-from beamkd.models import Generator
+from beamkd.losses import distance_relations, feature_matching, focal, kl, masked_mean, match_codes, match_states
+from beamkd.models import Generator, GruStudent, GruTeacher
 from beamkd.training import FitConfig, Trainer, all_rows, fit
 
 DRIVES, FRAMES, BEAMS, SENSORS = 10, 12, 5, {"lidar": 6, "other": 4}
@@ -132,6 +134,50 @@ def test_a_student_learns_the_slots_that_it_predicts_as_its_teacher_does(dataset
             np.testing.assert_allclose(history[name][member, 0], value, rtol=1e-4)
 
 
+def relative(rows):
+    """Distances between rows over their mean."""
+    found = np.linalg.norm(rows[:, None] - rows, axis=-1)[~np.eye(len(rows), dtype=bool)]
+    return found / found.mean()
+
+
+def test_a_student_of_fewer_frames_learns_its_teachers_layers_and_relations_from_windows_in_runs(dataset):
+    def untrained(module, frames=None):
+        return initial_model(named_keys(KEYS, type(module).__name__), module, dataset.spec(["lidar"]), frames)
+
+    student = untrained(GruStudent(embed=4, hidden=5, dropout=0.0, beams=BEAMS), 3)
+    teacher = untrained(GruTeacher(embed=6, hidden=7, beams=BEAMS))
+    learner = matched(KEYS, student, teacher, ["codes", "states"], FUTURE)
+    weights = {"teacher": 0.5, "labels": 0.5, "codes": 2.0, "states": 3.0, "distances": 0.3}
+    losses = {"codes": match_codes, "states": match_states, "distances": distance_relations}
+    options = {"alpha": 0.5, "terms": {name: (weights[name], loss) for name, loss in losses.items()}}
+    steps = FitConfig(epochs=3, batch_size=1000, patience=0, learning_rate=1e-2)  # of one batch, the whole split
+    pair = learner, teacher, dataset.in_runs(3)
+    end = distill_on_windows(Trainer(), "kd", KEYS, *pair, steps, **options, label_loss=focal)
+    assert (np.diff(end.history["loss"]) < 0).all()
+    for one, other in zip(jax.tree.leaves(end.params), jax.tree.leaves(learner.params), strict=True):
+        assert np.abs(one - other).max() > 1e-3
+    back = unmatched(dataclasses.replace(learner, params=end.best))
+    assert jax.tree.structure(back.params) == jax.tree.structure(student.params)
+    ask, ask_teacher = (jax.jit(forward_of(net)) for net in (learner, teacher))
+    for member in range(SEEDS):
+        batch, first = windows_of(dataset, member), {name: each[member, 0] for name, each in end.history.items()}
+        said, wanted = (
+            ask(of_member(learner.params, member), batch),
+            ask_teacher(of_member(teacher.params, member), batch),
+        )
+        labels, mask = np.asarray(batch.labels), np.asarray(batch.mask)
+        gaps = {layer: np.float64(said.layers[layer]) - wanted.layers[layer] for layer in ("codes", "states")}
+        expected = {layer: np.square(gap)[mask].mean() for layer, gap in gaps.items()}
+        distances, wanted_distances = (relative(np.float64(output.features)[mask]) for output in (said, wanted))
+        expected["distances"] = np.square(distances - wanted_distances).mean()
+        own = softmax(np.asarray(said.logits, np.float64)[:, -FUTURE - 1 :])
+        chosen = np.take_along_axis(own, np.maximum(labels, 0)[..., None], -1)[..., 0][labels >= 0]
+        expected["labels"] = -((1 - chosen) ** 2 * np.log(chosen)).mean()
+        for name, value in expected.items():
+            np.testing.assert_allclose(first[name], value, rtol=1e-4)
+        np.testing.assert_allclose(first["loss"], sum(weights[name] * first[name] for name in weights), rtol=1e-4)
+
+
 def test_a_streamed_dataset_gives_what_one_on_the_device_does(drives, dataset, model, tmp_path):
     store_drives(tmp_path / "kept", [drives])
     streamed = deal(KEYS, make_windows(open_drives(tmp_path / "kept"), OBSERVED, FUTURE))
@@ -219,7 +265,7 @@ def test_a_student_of_three_frames_learns_from_sequences_that_go_on(model, gener
 def test_features_are_answered_where_they_are_asked_for(dataset, model):
     teacher = model("teacher", ["lidar"])
     params, batch = of_member(teacher.params, 0), windows_of(dataset, 0)
-    found = teacher_answers(forward_of(teacher), params, batch, len(batch.mask), select, features=True)
+    found = teacher_answers(forward_of(teacher), params, batch, len(batch.mask), select, layers=["features"])
     expected = forward_of(teacher)(params, batch)
     assert found.keys() == {"teacher_logits", "teacher_features"}
     np.testing.assert_allclose(found["teacher_logits"], expected.logits, rtol=1e-5, atol=1e-6)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from beamkd.base import Array, Batch, Rows, Stream, Windows
 from beamkd.data.inputs import taken_by_networks
+from beamkd.data.runs import Runs, gather_runs, make_runs, split_of_runs
 from beamkd.data.windows import Split, gather, on_host, select, split_drives, stack_splits
 
 
@@ -22,12 +23,14 @@ class Dataset:
       split: rows of each part, [members, N].
       origin: what a folder says of how it came about; None if it says nothing.
       scenarios: numbers of the DeepSense scenarios that it was read from.
+      run: windows of a row; 0: each is a row by itself. See `in_runs`.
     """
 
     windows: Windows
     split: Split
     origin: str | None = None
     scenarios: tuple[int, ...] = ()
+    run: int = 0
 
     @property
     def observed(self) -> int:
@@ -60,17 +63,33 @@ class Dataset:
 
         return {name: spec(name) for name in names}
 
-    def source(self, names: Sequence[str]) -> Windows | Stream:
+    def source(self, names: Sequence[str]) -> Windows | Runs | Stream:
         """The windows with these sensors alone; a stream of them where their frames do not live on the device."""
         frames = self.windows.frames
         frames = frames.replace(sensors={name: frames.sensors[name] for name in names})
         windows = self.windows.replace(frames=frames)
+        if self.run:
+            return make_runs(windows, self.run)
         return Stream(functools.partial(gather, windows)) if on_host(windows) else windows
 
     @property
     def take(self) -> Callable[[Any, Rows], Batch]:
         """How batches are taken from the windows of `source`, or from what was read of its stream."""
+        if self.run:
+            return gather_runs
         return select if on_host(self.windows) else gather
+
+    def in_runs(self, length: int) -> "Dataset":
+        """The same, where a row is up to `length` windows that follow one another; a batch has all those of its rows.
+
+        Networks then encode a frame once for all of them, which takes a fourth of the time where eight windows of eight
+        frames share fifteen.
+
+        Raises:
+          InputError: length < 1, or the windows are streamed.
+        """
+        split = split_of_runs(make_runs(self.windows, length), self.split)
+        return dataclasses.replace(self, split=split, run=length)
 
 
 def deal(

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from beamkd.base import MISSING, Array, Batch, Forward, Model, as_taken
+from beamkd.base import MISSING, Array, Batch, Forward, Model, Shared, as_taken, steps
 from beamkd.models.network import network
 
 METRES_PER_UNIT = 10.0
@@ -67,9 +67,10 @@ stored as float32, or as their upper halves, uint16; motion masks as the bits of
 AS_STORED = _multiple(1.0)
 
 
-def taken_by_networks(name: str, values: Array) -> Array:
+def taken_by_networks(name: str, values: Array | Shared) -> Array | Shared:
     """A sensor's frames [..., F, ...] as networks take them, of those in the form of `Drives`."""
-    return UNITS.get(name, AS_STORED).taken(values)
+    taken = UNITS.get(name, AS_STORED).taken
+    return values.replace(frames=taken(values.frames)) if isinstance(values, Shared) else taken(values)
 
 
 def sensor_input(*names: str, frames: int | None = None) -> Callable[[Batch], Array | dict[str, Array]]:
@@ -84,8 +85,12 @@ def sensor_input(*names: str, frames: int | None = None) -> Callable[[Batch], Ar
     """
 
     def inputs(batch):
-        first = 0 if frames is None else -frames
-        return as_taken({name: taken_by_networks(name, batch.sensors[name][:, first:]) for name in names})
+        def seen(name):
+            length = batch.sensors[name].shape[1]
+            count = length if frames is None else min(frames, length)
+            return taken_by_networks(name, steps(batch.sensors[name], length - count, count))
+
+        return as_taken({name: seen(name) for name in names})
 
     return inputs
 

@@ -4,7 +4,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from beamkd.base import Array
+from beamkd.base import Array, InputError
+from beamkd.losses.combine import Loss
 
 
 def kl(student_logits: Array, teacher_logits: Array, temperature: float = 2.0) -> Array:
@@ -39,6 +40,34 @@ def mse(student_logits: Array, teacher_logits: Array) -> Array:
 def feature_matching(student_features: Array, teacher_features: Array) -> Array:
     """Mean squared error between features, [..., D] to [...] (Romero et al., FitNets, ICLR 2015)."""
     return _mean_square(student_features, teacher_features)
+
+
+def slot_weighted(loss: Loss, weights: tuple[float, ...]) -> Loss:
+    """A loss at the last steps alone, the current slot's and those ahead, each with a weight (arXiv 2603.16116).
+
+    Weights are scaled to a mean of 1, so that a mean over these steps is a weighted mean.
+
+    Args:
+      loss: of student's and teacher's logits [..., S, M] to [..., S], for instance `kl` or `mse`.
+      weights: one a step, the last one that of the last step.
+
+    Returns:
+      loss(student_logits [..., S, M], teacher_logits [..., S', M]) -> [..., len(weights)], S and S' at least so many.
+
+    Raises:
+      InputError: no weights, one that is negative or not finite, or all are 0.
+    """
+    if not 0 < sum(weights) < float("inf") or min(weights) < 0:
+        raise InputError(f"weights: expected finite ones, 0 or more and not all 0, found {weights}")
+    scaled = [len(weights) * weight / sum(weights) for weight in weights]
+
+    def weighted(student_logits: Array, teacher_logits: Array) -> Array:
+        chex.assert_axis_dimension_gteq(student_logits, -2, len(scaled))
+        chex.assert_axis_dimension_gteq(teacher_logits, -2, len(scaled))
+        values = loss(student_logits[..., -len(scaled) :, :], teacher_logits[..., -len(scaled) :, :])
+        return values * jnp.asarray(scaled, values.dtype)
+
+    return weighted
 
 
 def _mean_square(student: Array, teacher: Array) -> Array:

@@ -77,12 +77,18 @@ class Dropout(nn.Module):
         """
         if not train or self.rate == 0:
             return inputs
-        key, count = self.make_rng("dropout"), len(inputs)
-        devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
-        kept = jax.random.bernoulli(key, 1 - self.rate, (devices * count, *inputs.shape[1:]))
-        if axis_name is not None:
-            kept = jax.lax.dynamic_slice_in_dim(kept, count * jax.lax.axis_index(axis_name), count)
+        kept = kept_share(self.make_rng("dropout"), self.rate, inputs.shape, axis_name)
         return jnp.where(kept, inputs / (1 - self.rate), 0)
+
+
+def kept_share(key: Array, rate: float, shape: tuple[int, ...], axis_name: str | None = None) -> Array:
+    """What is not dropped of an array [B, ...] of this shape, bool; `key` and B are as of `Dropout`."""
+    count = shape[0]
+    devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
+    kept = jax.random.bernoulli(key, 1 - rate, (devices * count, *shape[1:]))
+    if axis_name is None:
+        return kept
+    return jax.lax.dynamic_slice_in_dim(kept, count * jax.lax.axis_index(axis_name), count)
 
 
 class Conv1d(nn.Module):

@@ -4,6 +4,8 @@ On a CPU XLA takes tens of times as long for the gradients of its convolutions a
 and sums of slices, which is what stands here in their place. Elsewhere XLA's own are right; `_on_cpu` alone decides.
 """
 
+import contextlib
+import contextvars
 import functools
 from collections.abc import Iterator
 
@@ -85,12 +87,12 @@ class Scale(nn.Module):
 
     With `groups` of 0 nothing is normalised: such are published batch norms, whose running statistics are fixed.
 
-    With `pool` there follow a rectifier and `max_pool`. Scaling keeps the order of values, or turns it where a scale is
-    negative: so the greatest are found first, and only these are scaled.
+    With `pool` there follow a rectifier and a `max_pool` of this width. Scaling keeps the order of values, or turns it
+    where a scale is negative: so the greatest are found first, and only these are scaled.
     """
 
     groups: int = 0
-    pool: bool = False
+    pool: int = 0
 
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
@@ -99,7 +101,7 @@ class Scale(nn.Module):
         if not self.pool:
             return _scaled(inputs, scales, shifts)
         turn = jnp.where(scales < 0, -1.0, 1.0)[:, None, None]
-        return nn.relu(_scaled(max_pool(turn * inputs), jnp.abs(scales), shifts))
+        return nn.relu(_scaled(max_pool(turn * inputs, self.pool), jnp.abs(scales), shifts))
 
     def _scales(self, inputs: Array) -> tuple[Array, Array]:
         """Scales and shifts [N, C] of each map's channels."""
@@ -151,15 +153,34 @@ def _as_products(maps: Array, kernel: Array, stride: int) -> Array:
     return _same(_blocks(maps, stride), _blocks(wide[None], stride, 2)[0], (before + front) // stride)
 
 
-def max_pool(maps: Array) -> Array:
-    """Greatest of each 3 x 3 places, two apart, of maps [N, H, W, C]."""
+def max_pool(maps: Array, width: int = 3) -> Array:
+    """Greatest of each 3 x 3 or 2 x 2 places, two apart, of maps [N, H, W, C].
+
+    Of 3 x 3 the middle ones are two apart, and every place is among them; 2 x 2 do not overlap, and an odd place at the
+    end is left out.
+    """
+    if width == 2:
+        return checkpoint_name(_greater_of_pairs(_greater_of_pairs(maps, 1), 2), KEPT)
     if not _on_cpu():
         return nn.max_pool(maps, (3, 3), (2, 2), ((1, 1), (1, 1)))
     return checkpoint_name(_max_of_three(_max_of_three(maps, 1), 2), KEPT)
 
 
+@contextlib.contextmanager
+def as_convolutions() -> Iterator[None]:
+    """Trace what is within as for an accelerator: the operations that are counted are then those of the formulas."""
+    token = _AS_CONVOLUTIONS.set(True)
+    try:
+        yield
+    finally:
+        _AS_CONVOLUTIONS.reset(token)
+
+
+_AS_CONVOLUTIONS = contextvars.ContextVar("as_convolutions", default=False)
+
+
 def _on_cpu() -> bool:
-    return jax.default_backend() == "cpu"
+    return jax.default_backend() == "cpu" and not _AS_CONVOLUTIONS.get()
 
 
 def _convolved(maps: Array, kernel: Array, stride: int, groups: int = 1) -> Array:
@@ -313,6 +334,18 @@ def _moved(maps: Array, axis: int, by: int, fill: float) -> Array:
     padding = [(0, 0, 0)] * maps.ndim
     padding[axis] = (by, -by, 0)
     return jax.lax.pad(maps, jnp.asarray(fill, maps.dtype), padding)
+
+
+def _greater_of_pairs(maps: Array, axis: int) -> Array:
+    """The greater of each two neighbours along an axis; the first one has the gradient where they are equal.
+
+    JAX divides that of `max` by how many are equal to it: by none where XLA computes them again and rounds otherwise.
+    """
+    pairs = maps.shape[axis] // 2
+    ends = jax.lax.slice_in_dim(maps, 0, 2 * pairs, axis=axis)
+    pairs = ends.reshape(*maps.shape[:axis], pairs, 2, *maps.shape[axis + 1 :])
+    here, after = (jax.lax.index_in_dim(pairs, place, axis + 1, keepdims=False) for place in (0, 1))
+    return jnp.where(here >= after, here, after)
 
 
 def _max_forward(maps: Array, axis: int) -> tuple[Array, Array]:

@@ -17,15 +17,16 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from beamkd.base import InputError, Model, as_taken
 from beamkd.models.baselines import NearestNeighbours, OccupancyCnn, PositionNetwork, PositionTable, RadarLeNet
-from beamkd.models.camera import CollaborativeStudent, LongTermStudent
+from beamkd.models.camera import CollaborativeStudent, CollaborativeTeacher, LongTermStudent, LongTermTeacher
 from beamkd.models.generator import Generator
 from beamkd.models.lidar import CnnGruTeacher, GruStudent, GruTeacher
 from beamkd.models.scene import SceneGenerator
 from beamkd.models.tracker import SensorStudent, SensorTeacher
 
 _BASELINES = (NearestNeighbours, OccupancyCnn, PositionNetwork, PositionTable, RadarLeNet)
-_TRACKERS = (CnnGruTeacher, CollaborativeStudent, GruStudent, GruTeacher, LongTermStudent, SensorStudent, SensorTeacher)
-MODULES = {module.__name__: module for module in (*_BASELINES, *_TRACKERS, Generator, SceneGenerator)}
+_CAMERA = (CollaborativeStudent, CollaborativeTeacher, LongTermStudent, LongTermTeacher)
+_TRACKERS = (CnnGruTeacher, GruStudent, GruTeacher, SensorStudent, SensorTeacher)
+MODULES = {module.__name__: module for module in (*_BASELINES, *_CAMERA, *_TRACKERS, Generator, SceneGenerator)}
 """What can be saved, by the name in a file."""
 
 ENTRY = "beamkd"
@@ -111,7 +112,7 @@ def _rebuilt(metadata: dict[str, str]) -> tuple[nn.Module, dict[str, tuple[int, 
     if not isinstance(name, str) or name not in MODULES:
         raise ValueError(f"the module {name!r:.80}, none of {', '.join(MODULES)}")
     usual = _fields(MODULES[name]())
-    if not isinstance(fields, dict) or fields.keys() != usual.keys():
+    if not isinstance(fields, dict) or not fields.keys() <= usual.keys():  # one that was added since has its default
         raise ValueError(f"fields other than {', '.join(usual)}")
     fields = {field: tuple(value) if isinstance(value, list) else value for field, value in fields.items()}
     for field, value in fields.items():

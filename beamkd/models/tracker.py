@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from beamkd.base import BEAMS, Array, InputError, Output
 from beamkd.models.encoders import ENCODERS
+from beamkd.models.failures import SensorDropout
 from beamkd.models.layers import Dropout, Gru, Linear, encode_frames, in_pieces
 
 
@@ -23,6 +24,8 @@ class Tracker(nn.Module):
     embed: int
     hidden: int
     dropout: float
+    sensor_dropout: float = 0.0
+    """Probability with which a sensor is left out of a window while the network trains."""
     beams: int = BEAMS
 
     @nn.compact
@@ -48,8 +51,7 @@ class Tracker(nn.Module):
           InputError: a sensor that has no encoder, or whose frames are not given.
         """
         seen = self._by_sensor(frames)
-        codes = jnp.concatenate([self._codes(name, seen[name], future) for name in self.sensors], axis=-1)
-        codes = Linear(self.embed)(codes) if len(self.sensors) > 1 else codes
+        codes = self._joined([self._codes(name, seen[name], future) for name in self.sensors], future, train, axis_name)
         states = Gru(self.hidden)(Dropout(self.dropout)(codes, train, axis_name))
         read = states if slots is None else states[:, -slots:]
         return Output(
@@ -59,9 +61,17 @@ class Tracker(nn.Module):
         )
 
     def _codes(self, name: str, frames: Array, future: int) -> Array:
-        """Codes [B, L + J, embed] of a sensor's frames."""
+        """Codes [B, L + J + 1, embed] of a sensor's frames, the last that of an all-zero one."""
         encoder = ENCODERS[name](self.channels, self.embed, name=name)
-        return encode_frames(functools.partial(in_pieces, encoder), frames, future)
+        return encode_frames(functools.partial(in_pieces, encoder), frames, future + 1)
+
+    def _joined(self, codes: list[Array], future: int, train: bool, axis_name: str | None) -> Array:
+        """Codes [B, L + J, embed] of all sensors, of each [B, L + J + 1, embed]."""
+        if len(codes) == 1:
+            return codes[0][:, :-1]
+        each = jnp.stack(codes, 1)
+        kept = SensorDropout(self.sensor_dropout)(each[:, :, :-1], each[0, :, -1], train, axis_name)
+        return Linear(self.embed)(jnp.concatenate([*kept.swapaxes(0, 1)], axis=-1))
 
     def _by_sensor(self, frames: Array | Mapping[str, Array]) -> Mapping[str, Array]:
         unknown = [name for name in self.sensors if name not in ENCODERS]

@@ -7,10 +7,11 @@ from pathlib import Path
 import tyro
 
 from beamkd.base import InputError
-from beamkd.report import benchmark, datafree, study
+from beamkd.report import benchmark, datafree, longterm, multimodal, study
 from beamkd.report.results import read_results
 
-REPORTS = {"datafree": datafree.write, "study": study.write, "benchmark": benchmark.write}
+STUDIES = {"study": study.write, "multimodal": multimodal.write, "longterm": longterm.write}
+REPORTS = {"datafree": datafree.write, "benchmark": benchmark.write, **STUDIES}
 """What writes the report of each experiment."""
 
 
@@ -31,7 +32,7 @@ def main() -> None:
         experiment = read_results(config.run).get("experiment")
         if experiment not in REPORTS:
             raise InputError(f"{config.run}: expected a run of {', '.join(REPORTS)}, found one of {experiment}")
-        if config.keep and experiment != "study":
+        if config.keep and experiment not in STUDIES:
             raise InputError(f"--keep: expected it with a study, found one of {experiment}")
         REPORTS[experiment](config.run)
         if config.keep:

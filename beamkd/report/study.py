@@ -1,6 +1,7 @@
 """The report of a study: claims, tables and figures from its results.json."""
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +49,27 @@ KEPT_DECIMALS = 6
 """Of shares, in the tables that are kept: a ten-thousandth of a point."""
 
 
-def write(folder: Path) -> None:
+Figure = tuple[Callable[..., Any], Any]
+"""draw(results, content) -> a figure, and the content; without any content there is none."""
+
+TITLES = {"multimodal": "Several sensors", "longterm": "Long-term tracking with short inputs"}
+"""Of reports, by experiment."""
+
+
+def write(folder: Path, more: Mapping[str, Figure] | None = None, captions: Mapping[str, str] | None = None) -> None:
     """Write `report.md`, `report.html`, `report.tex` and the figures of the study in `folder`.
+
+    Args:
+      folder: of the run.
+      more: figures by file name that stand ahead of those of every study.
+      captions: what stands below these.
 
     Raises:
       InputError: the folder lacks results, or they cannot be read.
     """
     results = _results(folder)
-    drawn = {"accuracy.png": (draw_accuracy, results["tables"])}
+    drawn = {**(more or {})}
+    drawn |= {"accuracy.png": (draw_accuracy, results["tables"])}
     drawn["differences.png"] = (draw_differences, [table for table in results["tables"] if compared(table)])
     drawn["sweeps.png"] = (draw_sweeps, results["sweeps"])
     figures = [name for name, (_, content) in drawn.items() if content]
@@ -63,7 +77,8 @@ def write(folder: Path) -> None:
         draw, content = drawn[name]
         save_figure(folder / name, draw(results, content))
     claims, methods = claim_rows(results), method_tables(results)
-    write_report(folder, _markdown(results, claims, methods, figures), figures)
+    shown = {name: ({**CAPTIONS, **(captions or {})})[name] for name in figures}
+    write_report(folder, _markdown(results, claims, methods, shown), figures)
     (folder / "report.tex").write_text(_latex(claims, methods))
 
 
@@ -81,7 +96,7 @@ def keep(folder: Path, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     results = json.loads(json.dumps(results), parse_float=lambda digits: round(float(digits), KEPT_DECIMALS))
     path.with_suffix(".json").write_text(json.dumps(results) + "\n")
-    path.write_text(_markdown(results, claim_rows(results), method_tables(results), []))
+    path.write_text(_markdown(results, claim_rows(results), method_tables(results), {}))
 
 
 def console_tables(folder: Path) -> list[Table]:
@@ -103,8 +118,9 @@ def _results(folder: Path) -> dict[str, Any]:
     return results
 
 
-def _markdown(results: dict[str, Any], claims: Cells, methods: dict[str, Cells], figures: list[str]) -> str:
-    parts = [f"# Study of data-free distillation, grid '{results['config']['grid']}'"]
+def _markdown(results: dict[str, Any], claims: Cells, methods: dict[str, Cells], figures: dict[str, str]) -> str:
+    title = TITLES.get(results["experiment"], "Study of data-free distillation")
+    parts = [f"# {title}, grid '{results['config']['grid']}'"]
     parts.append(f"Data: {data_source(results)} {windows_and_seeds(results)} {_carried(results)}")
     if len(claims) > 1:
         parts += ["## Claims", NOTES["claims"], markdown_table(claims, left=4)]
@@ -119,7 +135,7 @@ def _markdown(results: dict[str, Any], claims: Cells, methods: dict[str, Cells],
         parts += ["## Claims by slot", "Differences in percentage points, as above.", by_slot]
     for title, rows in size_tables(results).items():
         parts += [f"## {title}: weights and FLOPs", markdown_table(rows)]
-    parts += [f"![{CAPTIONS[name]}]({name})\n\n{CAPTIONS[name]}" for name in figures]
+    parts += [f"![{caption}]({name})\n\n{caption}" for name, caption in figures.items()]
     return "\n\n".join([*parts, *time_section(results["seconds"])]) + "\n"
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from beamkd.report.tables import COLUMNS, TITLES, Cells, percent, slot_names, span
+from beamkd.report.tables import COLUMNS, TITLES, Cells, digits, percent, slot_names, span
 
 SHOWN = ("top1", "top5")
 """Metrics of differences, in tables and figures."""
@@ -60,6 +60,8 @@ def size_tables(results: dict[str, Any]) -> dict[str, Cells]:
     """Of the networks, and of the sweeps along which their size changes."""
     models, tables = results["models"], {}
     cost = {name: [f"{model['parameters']:,}", f"{model['flops_per_window']:,.0f}"] for name, model in models.items()}
+    if any("ms_per_window" in model for model in models.values()):
+        return {"Networks": network_rows(results)}
     networks = [name for name in ("teacher", "student", "generator") if name in models]
     tables["Networks"] = [["Network", "Weights", "FLOPs a window"], *([name, *cost[name]] for name in networks)]
     for sweep in results["sweeps"]:
@@ -74,6 +76,17 @@ def size_tables(results: dict[str, Any]) -> dict[str, Cells]:
             rows.append([label_of(results, name), *cost[name], *measured, *ahead])
         tables[sweep["title"]] = rows
     return tables
+
+
+def network_rows(results: dict[str, Any]) -> Cells:
+    """Accuracy and power of each network beside what it costs; seconds an epoch are those of one seed."""
+    units = {"flops_per_window": 1e-6, "ms_per_window": 1.0, "seconds_per_epoch": 1.0}
+    rows = [["Network", "Top-1", "Top-5", "Power", "Weights", "MFLOPs a window", "ms a window", "s an epoch"]]
+    for name, model in results["models"].items():
+        measured = [percent(results["methods"][name][metric]) for metric in (*SHOWN, "power_ratio")]
+        spent = [digits(model.get(key), unit) for key, unit in units.items()]
+        rows.append([label_of(results, name), *measured, f"{model['parameters']:,}", *spent])
+    return rows
 
 
 def _comparison(results: dict[str, Any], claim: dict[str, Any]) -> str:

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from beamkd.base import Array, Model, Rows, as_taken
+from beamkd.base import FUTURE, Array, Model, Rows, as_taken
 from beamkd.claims import METRICS
 from beamkd.data import Dataset, deal, forward_of, make_windows, on_host, scenario_number
 from beamkd.models import count_weights, save_network
+from beamkd.models.maps import as_convolutions
 from beamkd.training import (
     FitState,
     Scores,
@@ -44,12 +45,15 @@ class Trained:
     fit: FitState | None = None
 
 
-def open_dataset(run: Run, config: Flags) -> tuple[Dataset, Array]:
-    """Read or simulate the data that the flags name, and deal out the drives: the dataset, and a key a seed."""
+def open_dataset(run: Run, config: Flags, future: int = FUTURE) -> tuple[Dataset, Array]:
+    """Read or simulate the data that the flags name, and deal out the drives: the dataset, and a key a seed.
+
+    Windows ask for `future` slots ahead.
+    """
     keys = jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds))
 
     def load():
-        windows = make_windows(load_drives(config, run.drives))
+        windows = make_windows(load_drives(config, run.drives), future=future)
         folders = config.data_dir if config.source == "deepsense" else ()
         numbers = tuple(scenario_number(folder, config.scenario) for folder in folders)
         return deal(keys, windows, config.split, data_origin(config), numbers)
@@ -141,7 +145,8 @@ def cost_of(model: Model, **options: Any) -> dict[str, float]:
     """Weights of a network, and the operations that one input takes."""
     inputs = as_taken({name: jax.ShapeDtypeStruct((1, *shape), jnp.float32) for name, shape in model.inputs.items()})
     params = jax.eval_shape(model.module.init, jax.random.key(0), inputs)
-    operations = flops(lambda params, inputs: model.module.apply(params, inputs, **options), params, inputs)
+    with as_convolutions():
+        operations = flops(lambda params, inputs: model.module.apply(params, inputs, **options), params, inputs)
     return {"parameters": count_weights(params), "flops_per_window": operations}
 
 

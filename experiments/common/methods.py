@@ -13,6 +13,7 @@ from beamkd.base import Array, Batch, InputError, Metadata, Model, named_keys
 from beamkd.data import Dataset, forward_of, initial_model, sensor_batch
 from beamkd.distill import distill_on_sequences
 from beamkd.inversion import generate_sequences, initial_generator, train_generators
+from beamkd.losses import Loss, cross_entropy
 from beamkd.models import (
     CnnGruTeacher,
     Generator,
@@ -97,9 +98,17 @@ def load_teacher(dataset: Dataset, members: int, path: Path) -> Model:
     return dataclasses.replace(model, params=_repeat(model.params, members))
 
 
-def train_on_labels(run: Run, keys: Array, dataset: Dataset, model: Model, config: FitConfig, phase: str) -> Trained:
+def train_on_labels(
+    run: Run,
+    keys: Array,
+    dataset: Dataset,
+    model: Model,
+    config: FitConfig,
+    phase: str,
+    loss: Loss = cross_entropy,
+) -> Trained:
     """A network trained on the real labels: the teacher, or the student without any."""
-    task, split = supervised_task(forward_of(model, predicted_only=True), dataset.take, config), dataset.split
+    task, split = supervised_task(forward_of(model, predicted_only=True), dataset.take, config, loss), dataset.split
     own, data = named_keys(keys, f"{phase} fit"), dataset.source(model.inputs)
     return trained(model, run.train(phase, task, own, model.params, data, split.train, split.val))
 

@@ -26,6 +26,7 @@ from experiments.common.baselines import (
     train_on_current_slot,
     with_positions,
 )
+from experiments.common.comparison import Comparison, Method
 from experiments.common.dataset import Trained, cost
 from experiments.common.flags import own_devices
 from experiments.common.methods import (
@@ -68,44 +69,6 @@ ONE_SHOT = {
 """Networks of one frame, by sensor."""
 
 RECIPE_TITLES = {"paper": "published recipe", "beamkd": "our recipe"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Method:
-    """A network of a comparison, not trained yet.
-
-    Attributes:
-      name: in the results.
-      label: in tables and figures.
-      train: train() -> it, for all seeds.
-      data_free: whether it sees no real window, label or validation score.
-    """
-
-    name: str
-    label: str
-    train: Callable[[], Trained]
-    data_free: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """Methods to show together in a table; along an axis of numbers they make a curve, too.
-
-    Attributes:
-      title: of the table.
-      methods: what is compared.
-      axis: what the methods differ in; None if not in a number.
-      values: of each method on the axis.
-      teacher: which method the others are compared with.
-      metrics: the columns; the usual ones if None.
-    """
-
-    title: str
-    methods: list[Method]
-    axis: str | None = None
-    values: tuple[float, ...] = ()
-    teacher: str = "teacher"
-    metrics: tuple[str, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

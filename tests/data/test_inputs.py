@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from beamkd.base import Output, Rows
+from beamkd.base import Output, Rows, Shared
 from beamkd.data import forward_of, initial_model, select, sensor_batch, sensor_input
 from beamkd.models import GruStudent
 
@@ -75,6 +75,20 @@ def test_a_single_sequence_and_unlike_numbers_of_rows_are_refused():
 @pytest.mark.parametrize("frames", [1, 3, 4])
 def test_the_last_frames_are_seen(batch, frames):
     np.testing.assert_array_equal(sensor_input("other", frames=frames)(batch), SEEN["other"][:, 4 - frames :])
+
+
+@pytest.mark.parametrize("frames", [None, 2, 9])
+def test_frames_that_windows_share_are_taken_as_those_gathered(batch, frames):
+    rows = jnp.array([[0, 1, 2], [1, 2, 3], [4, 3, 3]])
+    stored = {"lidar": jnp.asarray(10 * RNG.random((5, 7)), jnp.float32), "gps": 10 * jnp.arange(10.0).reshape(5, 2)}
+    stored["masks"] = jnp.packbits(jnp.asarray(RNG.random((5, 6, 16)) < 0.4), axis=-1)
+    shared = {name: Shared(each, rows) for name, each in stored.items()}
+    gathered = {name: each[rows] for name, each in stored.items()}
+    inputs = sensor_input(*stored, frames=frames)
+    found, expected = (inputs(batch.replace(sensors=sensors)) for sensors in (shared, gathered))
+    for name, each in found.items():
+        assert each.shape == expected[name].shape and each.shape[:2] == (3, min(frames or 3, 3))
+        np.testing.assert_array_equal(each.frames[each.rows], expected[name])
 
 
 class Both(nn.Module):

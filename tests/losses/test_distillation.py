@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.special import rel_entr, softmax
 
-from beamkd.losses import feature_matching, kl, mse
+from beamkd.base import InputError
+from beamkd.losses import combine, feature_matching, kl, mse, slot_weighted
 
 
 def pairs(*shape):
@@ -90,3 +91,55 @@ def test_mean_squared_errors_by_hand(loss):
 def test_student_and_teacher_that_do_not_fit_are_refused(loss, student, teacher):
     with pytest.raises(AssertionError):
         loss(student, teacher)
+
+
+def test_slots_are_weighted_by_hand():
+    student = jnp.array([[9.0, 9.0], [1.0, 1.0], [2.0, 2.0]])  # squared errors 81, 1 and 4
+    found = slot_weighted(mse, (1.0, 3.0))(student, jnp.zeros((3, 2)))
+    np.testing.assert_allclose(found, [0.5 * 1, 1.5 * 4], rtol=1e-6)
+    np.testing.assert_allclose(found.mean(), (1 * 1 + 3 * 4) / 4, rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", [kl, mse])
+def test_slot_weights_look_at_the_last_steps_of_student_and_teacher_alone(loss):
+    weights = (2, 0, 0.5, 1)
+    (student, _), (teacher, _) = pairs(3, 6, 5), pairs(3, 9, 5)
+    found = jax.jit(slot_weighted(loss, weights))(student, teacher)
+    assert found.shape == (3, 4)
+    for row in range(3):
+        for slot in range(4):
+            expected = weights[slot] / 3.5 * 4 * loss(student[row, 2 + slot], teacher[row, 5 + slot])
+            np.testing.assert_allclose(found[row, slot], expected, rtol=1e-5)
+
+
+def test_equal_slot_weights_of_any_size_change_nothing():
+    student, teacher = pairs(3, 4, 5)
+    np.testing.assert_allclose(slot_weighted(kl, (0.1,) * 4)(student, teacher), kl(student, teacher), rtol=1e-6)
+
+
+def test_a_step_of_no_weight_has_no_gradient():
+    student, teacher = pairs(5, 4)
+    gradient = jax.grad(lambda student: slot_weighted(kl, (0.0, 1.0))(student, teacher).sum())(student)
+    np.testing.assert_array_equal(gradient[:4], 0)
+    assert gradient[4].any()
+
+
+def test_a_slot_weighted_loss_is_a_term_like_any():
+    student, teacher = pairs(3, 4, 5)
+    total, _ = combine(slots=(2.0, slot_weighted(kl, (1.0,))))(student_logits=student, teacher_logits=teacher)
+    np.testing.assert_allclose(total[:, 0], 2 * kl(student[:, -1], teacher[:, -1]), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "weights", [(), (0.0, 0.0), (1.0, -0.5), (1.0, float("inf")), (float("nan"), 1.0), (1.0, float("nan"))]
+)
+def test_slot_weights_that_are_none_are_refused(weights):
+    with pytest.raises(InputError, match="^weights: expected"):
+        slot_weighted(kl, weights)
+
+
+def test_fewer_steps_than_slot_weights_are_refused():
+    few, enough = jnp.zeros((3, 1, 5)), jnp.zeros((3, 4, 5))
+    for student, teacher in [(few, enough), (enough, few), (few, few)]:
+        with pytest.raises(AssertionError):
+            slot_weighted(mse, (1.0, 1.0))(student, teacher)

@@ -1,13 +1,23 @@
-"""The camera students: shapes, zero frames, frames that windows share, gradients, members."""
+"""The camera networks: sizes, zero frames, frames that windows share, gradients, members."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from beamkd.base import Shared
-from beamkd.models import CollaborativeStudent, LongTermStudent, camera, count_weights
-from beamkd.models.layers import Attention
+from beamkd.models import (
+    CollaborativeStudent,
+    CollaborativeTeacher,
+    LongTermStudent,
+    LongTermTeacher,
+    camera,
+    count_weights,
+)
+from beamkd.models.layers import Attention, in_pieces
+from beamkd.models.maps import as_convolutions
+from beamkd.training import flops
 
 SMALL = {
     "long-term": LongTermStudent(channels=(2, 4, 4, 6), embed=5, hidden=6, heads=2, beams=7),
@@ -42,6 +52,36 @@ def test_students_have_the_published_numbers_of_weights_for_masks_of_any_size(mo
     assert count_weights(params) == weights
     assert output.logits.shape == (2, 13, 64) and output.features.shape == (2, 64)
     assert output.layers["codes"].shape == (2, 7, 64) and output.layers["states"].shape == (2, 13, 64)
+
+
+@pytest.mark.parametrize(
+    ("module", "weights", "published"),
+    [(LongTermTeacher(), 1_784_120, 1.788e6), (CollaborativeTeacher(), 1_766_489, 1_762_458)],
+    ids=["long-term", "collab"],
+)
+def test_teachers_have_about_the_published_numbers_of_weights_for_masks_of_224(module, weights, published):
+    seen = jax.ShapeDtypeStruct((1, 2, 224, 224), jnp.float32)
+    output, params = jax.eval_shape(lambda x: module.init_with_output(jax.random.key(0), x, future=6), seen)
+    assert count_weights(params) == weights and abs(weights / published - 1) < 0.1
+    assert output.logits.shape == (1, 8, 64) and output.features.shape == (1, 64)
+    assert output.layers["codes"].shape == (1, 2, 64) and output.layers["states"].shape == (1, 8, 64)
+    plain = module.clone(heads=0)
+    output, params = jax.eval_shape(lambda x: plain.init_with_output(jax.random.key(0), x), seen)
+    assert count_weights(params) == weights - 4 * (64 * 64 + 64) and output.logits.shape == (1, 2, 64)
+
+
+@pytest.mark.parametrize(
+    ("module", "frames", "published"),
+    [(LongTermStudent(), 8, 92e6), (LongTermStudent(), 5, 58e6), (LongTermStudent(), 3, 35e6)]
+    + [(LongTermTeacher(), 8, 156e6)],
+    ids=["student of 8", "of 5", "of 3", "teacher"],
+)
+def test_long_term_networks_take_about_the_published_operations_for_what_they_see(module, frames, published):
+    seen = jax.ShapeDtypeStruct((1, frames, 224, 224), jnp.float32)
+    params = jax.eval_shape(module.init, jax.random.key(0), seen)
+    with as_convolutions():
+        found = flops(lambda *args: module.apply(*args).logits, params, seen) / 2  # of a multiplication and a sum one
+    assert abs(found / published - 1) < 0.1
 
 
 def test_future_slots_are_zero_masks_and_shared_frames_the_windows_own_also_in_gradients(module, params, monkeypatch):
@@ -130,6 +170,49 @@ def test_the_convolutions_of_the_long_term_student_are_those_of_its_formula():
     maps = maps * sigmoid(maps[0, 0] @ centre + own["Conv2d_1"]["bias"])
     found = module.apply(jax.tree.map(jnp.float32, params), seen)
     np.testing.assert_allclose(found[0], maps.max((0, 1)), rtol=1e-4, atol=1e-5)
+
+
+def test_the_blocks_of_the_teachers_are_those_of_their_formula():
+    module = camera._Blocks((2, 3), (4,), 0, attention=False)
+    seen, rng = masks(1, 1, (9, 8))[0], np.random.default_rng(3)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), seen)
+    params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), shapes)
+    own, maps = params["params"], seen[0][..., None]
+    for block in range(2):
+        convolution, scale = own[f"Conv2d_{block}"], own[f"Scale_{block}"]
+        around = np.pad(maps, ((1, 1), (1, 1), (0, 0)))
+        rows, columns = (range(length // 2 * 2) for length in maps.shape[:2])  # what is odd at the end is left out
+        found = np.array(
+            [[np.tensordot(around[i : i + 3, j : j + 3], convolution["kernel"], 3) for j in columns] for i in rows]
+        )
+        found = np.maximum((found + convolution["bias"]) * scale["scale"] + scale["shift"], 0)
+        maps = found.reshape(len(rows) // 2, 2, len(columns) // 2, 2, -1).max((1, 3))
+    assert maps.shape == (2, 2, 3)
+    expected = np.maximum(maps.reshape(-1) @ own["Linear_0"]["kernel"] + own["Linear_0"]["bias"], 0)
+    found = jax.jit(module.apply)(jax.tree.map(jnp.float32, params), seen)
+    assert (expected > 0).any()
+    np.testing.assert_allclose(found[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_blocks_of_the_teachers_pass_many_masks_in_pieces_with_the_same_gradients():
+    class Encoder(nn.Module):
+        piece: int
+
+        @nn.compact
+        def __call__(self, masks):
+            return in_pieces(camera._Blocks((2, 4), (6,), 1, attention=False), masks, self.piece)
+
+    seen, rng = masks(6, 1, (12, 9))[:, 0], np.random.default_rng(1)
+    shapes = jax.eval_shape(Encoder(8).init, jax.random.key(0), seen)
+    params = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(0, 0.5, leaf.shape), leaf.dtype), shapes)
+    weights = rng.normal(size=(6, 6)).astype(np.float32)
+    found, expected = (
+        jax.jit(jax.grad(lambda params, piece=piece: (weights * Encoder(piece).apply(params, seen)).sum()))(params)
+        for piece in (2, 8)
+    )
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert np.abs(other).max() > 0
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
 
 
 def test_attention_is_its_formula_head_by_head():

@@ -91,6 +91,22 @@ def test_pooling_takes_the_greatest_of_three_by_three_and_gives_it_the_gradient(
     np.testing.assert_allclose(gradient(weights)[0], back[:, 1 : 1 + size[0], 1 : 1 + size[1]], atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [(8, 6), (7, 9), (1, 5)])
+def test_pooling_by_two_takes_the_greatest_of_two_by_two_and_leaves_out_an_odd_end(size):
+    seen, (rows, columns) = normal(2, *size, 3), (length // 2 for length in size)
+    weights = normal(2, rows, columns, 3, seed=1)
+    expected, back = np.zeros_like(weights), np.zeros_like(seen)
+    for place in np.ndindex(expected.shape):
+        example, row, column, channel = place
+        window = seen[example, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2, channel]
+        expected[place] = window.max()
+        i, j = np.unravel_index(window.argmax(), window.shape)
+        back[example, 2 * row + i, 2 * column + j, channel] = weights[place]
+    found, gradient = jax.vjp(jax.jit(lambda maps: max_pool(maps, 2)), seen)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(gradient(weights)[0], back)
+
+
 def test_pooling_gives_a_gradient_once_where_several_are_greatest():
     gradient = jax.grad(lambda seen: max_pool(seen).sum())(jnp.ones((1, 8, 8, 1)))
     assert gradient.sum() == 16 and set(np.unique(gradient)) <= {0, 1, 2, 4}
@@ -112,8 +128,8 @@ def test_groups_of_channels_are_normalised_over_each_map(groups):
     same_with_gradients(found, expected, seen, scale, shift)
 
 
-@pytest.mark.parametrize("groups", [0, 1, 2])
-def test_what_is_pooled_before_it_is_scaled_is_what_would_be_pooled_behind(groups):
+@pytest.mark.parametrize(("groups", "width"), [(0, 3), (1, 3), (2, 3), (1, 2)])
+def test_what_is_pooled_before_it_is_scaled_is_what_would_be_pooled_behind(groups, width):
     seen, scale, shift = 1 + 2 * normal(3, 7, 8, 6), normal(6, seed=1), normal(6, seed=2)
     assert (scale < 0).any() and (scale > 0).any()
 
@@ -121,9 +137,9 @@ def test_what_is_pooled_before_it_is_scaled_is_what_would_be_pooled_behind(group
         return Scale(groups, **pool).apply({"params": {"scale": scale, "shift": shift}}, seen)
 
     def expected(seen, scale, shift):
-        return max_pool(jax.nn.relu(scaled(seen, scale, shift)))
+        return max_pool(jax.nn.relu(scaled(seen, scale, shift)), width)
 
-    same_with_gradients(functools.partial(scaled, pool=True), expected, seen, scale, shift)
+    same_with_gradients(functools.partial(scaled, pool=width), expected, seen, scale, shift)
 
 
 def test_without_groups_channels_are_scaled_and_shifted_alone():

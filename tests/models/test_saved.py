@@ -15,10 +15,12 @@ from beamkd.base import InputError, Model, as_taken
 from beamkd.models import (
     CnnGruTeacher,
     CollaborativeStudent,
+    CollaborativeTeacher,
     Generator,
     GruStudent,
     GruTeacher,
     LongTermStudent,
+    LongTermTeacher,
     NearestNeighbours,
     OccupancyCnn,
     PositionNetwork,
@@ -37,6 +39,8 @@ MODELS = {
     "GruTeacher": (GruTeacher(embed=5, hidden=6, dropout=0.25), {"lidar": (2, 30)}),
     "GruStudent": (GruStudent(), {"lidar": (8, 216)}),
     "Generator": (Generator(noise=9, hidden=4, frames=3, rays=10), {"noise": (9,)}),
+    "LongTermTeacher": (LongTermTeacher((2, 3, 4, 5, 6), (7, 6), hidden=6, heads=3), {"masks": (7, 32, 32)}),
+    "CollaborativeTeacher": (CollaborativeTeacher((2, 3, 4, 5, 6), (7, 6)), {"masks": (2, 32, 64)}),
     "LongTermStudent": (LongTermStudent(channels=(2, 4, 6, 8), hidden=6, heads=3), {"masks": (7, 16, 16)}),
     "CollaborativeStudent": (CollaborativeStudent(channels=(2, 3, 4), groups=0), {"masks": (2, 20, 16)}),
     "NearestNeighbours": (NearestNeighbours(neighbours=2, examples=7, beams=5), {"gps": (1, 2)}),
@@ -88,6 +92,11 @@ def refused():
         return str(caught.value)
 
     return refused
+
+
+def test_a_field_that_was_added_since_a_file_was_written_has_its_default(student):
+    rewrite(student, {"fields": {name: value for name, value in FIELDS.items() if name != "dropout"}})
+    assert load_network(student).module == GruStudent()
 
 
 def test_every_module_that_can_be_saved_is_tried():
@@ -146,7 +155,7 @@ def test_rewriting_itself_changes_nothing(student):
     [
         {"module": "os.system"},
         {"module": ["GruStudent"]},
-        {"fields": {}},
+        {"fields": []},
         {"fields": {**FIELDS, "evil": 1}},
         {"fields": {**FIELDS, "hidden": "24"}},
         {"fields": {**FIELDS, "hidden": 25}},

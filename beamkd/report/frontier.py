@@ -1,0 +1,49 @@
+"""Accuracy against what a network costs, with the frontier: the best for its operations."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib import pyplot as plt
+
+from beamkd.report.figures import clean_axes
+from beamkd.report.study_tables import label_of
+from beamkd.report.tables import mean_and_error
+
+CAPTION = (
+    "Top-5 accuracy, mean over slots, against the operations that a window takes; bars: standard error over seeds. "
+    "The line joins the networks than which no cheaper one is as accurate. The area of a point is that of its weights."
+)
+
+KINDS = {"teacher": "#555555", "scratch": "#9ec5e8", "kd": "#1f77b4", "dfkd": "#d62728"}
+"""Colours by the beginning of a network's name: without the others', KD's."""
+
+
+def draw_frontier(results: dict[str, Any], models: dict[str, Any]) -> plt.Figure:
+    """A point a network that was trained, and the frontier."""
+    names = [name for name in models if name in results["methods"]]
+    flops = np.array([models[name]["flops_per_window"] for name in names]) / 1e6
+    found = [mean_and_error(np.mean(results["methods"][name]["top5"], -1)) for name in names]
+    means, errors = (np.array([float(pair[part]) for pair in found]) for part in (0, 1))
+    figure, axes = plt.subplots(figsize=(9.5, 6), layout="constrained")
+    for place, name in enumerate(names):
+        colour = next((colour for kind, colour in KINDS.items() if name.startswith(kind)), KINDS["kd"])
+        area = 20 + 0.002 * models[name]["parameters"]
+        axes.errorbar(flops[place], means[place], errors[place], color=colour, capsize=2, linewidth=1, zorder=2)
+        axes.scatter(flops[place], means[place], area, color=colour, alpha=0.75, zorder=3)
+        right = flops[place] < np.sqrt(flops.min() * flops.max())
+        beside = {"xytext": (8 if right else -8, 4), "textcoords": "offset points", "fontsize": 8}
+        axes.annotate(label_of(results, name), (flops[place], means[place]), ha="left" if right else "right", **beside)
+    best = frontier(flops, means)
+    axes.plot(flops[best], means[best], color="#2ca02c", drawstyle="steps-post", linewidth=1.5, zorder=1)
+    axes.set_xscale("log")
+    axes.margins(0.12)
+    axes.set(xlabel="MFLOPs a window", ylabel="Top-5 accuracy, %")
+    clean_axes(axes)
+    return figure
+
+
+def frontier(costs: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Which of some points no cheaper one, nor one as cheap, comes up to; in the order of their costs."""
+    order = np.lexsort((-values, costs))
+    before = np.concatenate([[-np.inf], np.maximum.accumulate(values[order])[:-1]])
+    return order[values[order] > before]

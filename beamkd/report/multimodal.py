@@ -1,0 +1,160 @@
+"""The report of the study of several sensors: that of every study, and what fusion, KD and failures look like."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+from beamkd.base import SLOT_SECONDS, InputError
+from beamkd.report import study
+from beamkd.report.figures import clean_axes
+from beamkd.report.frontier import CAPTION as FRONTIER
+from beamkd.report.frontier import draw_frontier
+from beamkd.report.results import SENSORS, read_results
+from beamkd.report.study_tables import label_of
+from beamkd.report.tables import mean_and_error
+
+CAPTIONS = {
+    "fusion.png": "Top-5 accuracy, mean over slots, of teachers by what they see, and of students of one sensor; bars: "
+    "standard error over seeds.",
+    "frontier.png": FRONTIER,
+    "failing.png": "Above: what a failing sensor costs the teacher of all sensors, trained without and with modality "
+    "dropout, in Top-5 accuracy, mean over slots, with 95 % bootstrap intervals over seeds and drives. Below: power "
+    "lost along the longest test drive of the first seed, in whose second half the sensor that is missed most is gone.",
+}
+"""What stands below the figures."""
+
+WITHOUT, WITH, INTACT = "#d62728", "#1f77b4", "#555555"
+"""Colours: without modality dropout, with it, and where nothing fails."""
+
+STUDENTS = {
+    "scratch": ("student, real labels", "#9ec5e8"),
+    "kd": ("student, KD from all sensors", "#1f77b4"),
+    "dfkd": ("student, data-free KD from all sensors", "#d62728"),
+}
+"""Kinds of students by the beginning of their names: what they are called, and a colour."""
+
+LEAST_SHARE = 1e-3
+"""Of the best beam's power: losses are drawn up to 30 dB."""
+
+
+def write(folder: Path) -> None:
+    """Write the report of the run in `folder`, with its figures.
+
+    Raises:
+      InputError: the folder lacks results, or they cannot be read.
+    """
+    results = read_results(folder)
+    failing = [name for name in results["methods"] if name.startswith("plain_missing_")]
+    more = {"fusion.png": (draw_fusion, results["models"]), "frontier.png": (draw_frontier, results["models"])}
+    if failing:
+        more["failing.png"] = (draw_failing, _drive(folder))
+    study.write(folder, more, CAPTIONS)
+
+
+def _drive(folder: Path) -> dict[str, np.ndarray]:
+    path = folder / "figures.npz"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: expected the arrays behind the figures, found {error}") from None
+
+
+def draw_fusion(results: dict[str, Any], models: dict[str, Any]) -> plt.Figure:
+    """A bar a teacher, by number of sensors; and a group of bars a student's sensor."""
+    teachers = [name for name in models if name.startswith("teacher")]
+    teachers.sort(key=lambda name: np.mean(results["methods"][name]["top5"]))
+    kinds = {kind: [name for name in models if name.startswith(f"{kind}_")] for kind in STUDENTS}
+    kinds = {kind: names for kind, names in kinds.items() if names}
+    figure, panels = plt.subplots(1, 2, figsize=(13, 5), layout="constrained", width_ratios=(1.2, 1))
+    means, errors = _top5(results, teachers)
+    panels[0].barh(range(len(teachers)), means, xerr=errors, color="#7f9fbf", capsize=2)
+    panels[0].set_yticks(range(len(teachers)), [label_of(results, name) for name in teachers])
+    for place, mean in enumerate(means):
+        panels[0].text(mean, place + 0.28, f"{mean:.1f} ", ha="right", va="center", fontsize=8)
+    panels[0].set(title="Teachers, by what they see", xlabel="Top-5 accuracy, %", xlim=(_least(means), None))
+    _draw_students(panels[1], results, kinds)
+    for axes in panels:
+        clean_axes(axes)
+    return figure
+
+
+def _draw_students(axes: Axes, results: dict[str, Any], kinds: dict[str, list[str]]) -> None:
+    width, all_means = 0.8 / max(len(kinds), 1), []
+    for place, (kind, names) in enumerate(kinds.items()):
+        means, errors = _top5(results, names)
+        across = np.arange(len(names)) + width * (place - 0.5 * (len(kinds) - 1))
+        axes.bar(across, means, width, yerr=errors, capsize=2, label=STUDENTS[kind][0], color=STUDENTS[kind][1])
+        for x, mean in zip(across, means, strict=True):
+            axes.text(x, mean, f"{mean:.1f}\n", ha="center", va="center", fontsize=8)
+        all_means += [*means]
+        axes.set_xticks(range(len(names)), [SENSORS[name.removeprefix(f"{kind}_")] for name in names])
+    teacher = 100 * np.mean(results["methods"]["teacher"]["top5"])
+    axes.axhline(teacher, color="black", linestyle="--", linewidth=1, label=f"teacher of all sensors, {teacher:.1f}")
+    axes.set_ylim(_least([*all_means, teacher]), max([*all_means, teacher]) + 2)
+    axes.set(title="Students of one sensor: what KD buys", ylabel="Top-5 accuracy, %")
+    axes.legend(fontsize=8, loc="lower left", framealpha=0.9)
+
+
+def _top5(results: dict[str, Any], names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over slots and seeds and its standard error over seeds, percent, of each."""
+    found = [mean_and_error(np.mean(results["methods"][name]["top5"], -1)) for name in names]
+    return np.array([float(mean) for mean, _ in found]), np.array([float(error) for _, error in found])
+
+
+def _least(means: Any) -> float:
+    """Where an axis of percentages begins."""
+    return max(0.0, float(np.min(means)) - 0.35 * float(np.ptp(means)) - 2)
+
+
+def draw_failing(results: dict[str, Any], drive: dict[str, np.ndarray]) -> plt.Figure:
+    """What each failure of each sensor costs; and a drive in whose second half a sensor is missing."""
+    table = next(table for table in results["tables"] if any(name.startswith("plain_") for name in table["methods"]))
+    failures = [name.removeprefix("plain_") for name in table["methods"] if name.startswith("plain_")]
+    figure, panels = plt.subplots(2, 1, figsize=(11, 7.4), layout="constrained")
+    for shift, (kind, colour) in {-0.2: ("plain", WITHOUT), 0.2: ("dropout", WITH)}.items():
+        middle, low, high = 100 * np.array([table["ahead"][f"{kind}_{name}"]["top5"] for name in failures], float).T
+        ends = np.abs(np.stack([middle - low, high - middle]))
+        said = "without modality dropout" if kind == "plain" else "with modality dropout"
+        ends = np.where(np.isfinite(ends), ends, np.nan)
+        panels[0].bar(np.arange(len(failures)) + shift, middle, 0.38, yerr=ends, capsize=2, color=colour, label=said)
+    titles = [label_of(results, f"plain_{name}").partition(",")[0] for name in failures]
+    panels[0].set_xticks(range(len(failures)), titles, rotation=20)
+    panels[0].axhline(0, color="black", linewidth=1)
+    panels[0].set_ylabel("Top-5 against the teacher\nwhose sensors all work, points")
+    panels[0].legend(fontsize=9)
+    _draw_drive(panels[1], results, table, drive)
+    for axes in panels:
+        clean_axes(axes)
+    return figure
+
+
+def _draw_drive(axes: Axes, results: dict[str, Any], table: dict[str, Any], drive: dict[str, np.ndarray]) -> None:
+    """Power that predicted beams lose along a drive; the sensor that is missed most is missing from the middle on."""
+    missing = [name for name in table["methods"] if name.startswith("plain_missing_")]
+    worst = min(missing, key=lambda name: table["ahead"][name]["top5"][0]).removeprefix("plain_missing_")
+    power, seconds = drive["power"], SLOT_SECONDS * np.arange(len(drive["power"]))
+    half = len(power) // 2
+    lines = {
+        "nothing fails": (INTACT, drive["beam_teacher"]),
+        "without modality dropout": (WITHOUT, _from(half, drive["beam_teacher"], drive[f"beam_plain_missing_{worst}"])),
+        "with modality dropout": (
+            WITH,
+            _from(half, drive["beam_teacher_dropout"], drive[f"beam_dropout_missing_{worst}"]),
+        ),
+    }
+    for label, (colour, beam) in lines.items():
+        share = np.take_along_axis(power, beam[:, None], -1)[:, 0] / power.max(-1)
+        style = {"linewidth": 3 if colour == INTACT else 1.6, "alpha": 0.5 if colour == INTACT else 1}
+        axes.plot(seconds, -10 * np.log10(np.maximum(share, LEAST_SHARE)), color=colour, label=label, **style)
+    axes.axvspan(seconds[half], seconds[-1], color="0.92", label=f"{SENSORS[worst]} missing")
+    axes.set(xlabel="seconds along the drive", ylabel="power below the best beam's, dB")
+    axes.invert_yaxis()
+    axes.legend(fontsize=9, loc="lower left")
+
+
+def _from(half: int, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    return np.concatenate([before[:half], after[half:]])

@@ -1,0 +1,294 @@
+"""Several sensors, and what they teach one (arXiv 2604.16708): fusion, students of one sensor, a sensor that fails.
+
+Teachers see each sensor alone, pairs, and all. Students see one sensor, with and without what the teacher of all knows.
+Then a sensor is missing, frozen or noisy when it is tested, and it shows what modality dropout is worth. With the grid
+'datafree' the students have no data: generated scenes are rendered for all sensors, so that the teacher sees of them
+what the student does not.
+"""
+
+import dataclasses
+import functools
+import itertools
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from beamkd.base import Array, InputError, Model, named_keys
+from beamkd.claims import Claim
+from beamkd.data import Dataset, initial_model
+from beamkd.distill import distill_on_windows
+from beamkd.inversion import summarize_on_dataset
+from beamkd.losses import kl
+from beamkd.models import FAILURES, Failing, SensorStudent, SensorTeacher, failing
+from beamkd.training import FitConfig, is_primary
+from experiments.common.comparison import (
+    Comparison,
+    Method,
+    compare,
+    costs,
+    in_rows,
+    methods_of,
+    refuse_streamed,
+    say_tables,
+)
+from experiments.common.dataset import Trained, keep_networks, open_dataset
+from experiments.common.flags import Flags, main
+from experiments.common.methods import generators_of, sequences_of, student_of_sequences, train_on_labels, trained
+from experiments.common.recipes import BEAMKD, Recipe, affordable, smaller
+from experiments.common.run import Run
+
+TITLES = {"lidar": "LiDAR", "radar": "radar", "doppler": "Doppler", "masks": "camera", "gps": "position"}
+"""How tables call sensors."""
+
+EQUAL = 0.01
+"""What is still called equal: a point."""
+
+BEARABLE = 0.03
+"""What a missing sensor may cost with modality dropout."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Multimodal(Flags):
+    """Flags of the study of several sensors."""
+
+    grid: Literal["sensors", "datafree", "all"] = "sensors"
+    """What to compare: teachers, students and failures of sensors; or students without data; or all."""
+    sensors: tuple[str, ...] = ("lidar", "radar", "camera")
+    """Two or more of lidar, radar (range-angle maps), doppler (its Doppler-angle maps), camera (motion masks), gps."""
+    seeds: int = 10
+    """How many seeds: each draws split, weights and batches."""
+    sensor_dropout: float = 0.3
+    """Probability with which a sensor is left out of a window in the training of the teacher with modality dropout."""
+    neighbours: int = 8
+    """Windows of a training batch that follow one another; a frame that they share is encoded once."""
+    alpha: float = 0.6
+    """Weight of the teacher against the labels."""
+    temperature: float = 2.0
+    """T of the KL divergence."""
+    teacher_fit: FitConfig = FitConfig(epochs=40, patience=10, clip=1)
+    """Training of the teachers."""
+    student_fit: FitConfig = FitConfig(epochs=60, patience=15, clip=1)
+    """Training of the students, with and without a teacher."""
+    recipe: Recipe = BEAMKD
+    """Of the students without data."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if len(self.sensors) < 2:
+            raise InputError(f"--sensors: expected two or more, found {' '.join(self.sensors)}")
+        if not 0 <= self.sensor_dropout < 1:
+            raise InputError(f"--sensor-dropout: expected 0 or more and less than 1, found {self.sensor_dropout}")
+        if not 0 <= self.alpha <= 1:
+            raise InputError(f"--alpha: expected 0 to 1, found {self.alpha}")
+        if not 0 < self.temperature < float("inf"):
+            raise InputError(f"--temperature: expected a finite number of more than 0, found {self.temperature}")
+        if self.neighbours < 1:
+            raise InputError(f"--neighbours: expected 1 or more, found {self.neighbours}")
+
+
+QUICK = {"seeds": 1, "drives": 12, "teacher_fit": 3, "student_fit": 3}
+"""What `--quick` makes smaller; and of the recipe:"""
+
+QUICK_RECIPE = {"sequences": 100, "held_out": 20, "generator_fit": 10, "dfkd_fit": 3}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source:
+    """What all methods start from.
+
+    Attributes:
+      run: the run.
+      dataset: the windows.
+      keys: [members].
+      config: the flags.
+    """
+
+    run: Run
+    dataset: Dataset
+    keys: Array
+    config: Multimodal
+
+    @functools.cached_property
+    def in_runs(self) -> Dataset:
+        """The windows as they are trained on."""
+        return self.dataset.in_runs(self.config.neighbours)
+
+    @functools.cache  # noqa: B019, for a source lives as long as its study
+    def teacher(self, sensors: tuple[str, ...], dropout: float = 0.0) -> Trained:
+        """A teacher of some sensors, on the real labels."""
+        module = SensorTeacher(sensors=sensors, sensor_dropout=dropout, beams=self.dataset.beams)
+        return self._on_labels(module, teacher_name(self.dataset, sensors, dropout), self.config.teacher_fit)
+
+    @property
+    def whole(self) -> Trained:
+        """The teacher of all sensors."""
+        return self.teacher(self.dataset.sensors)
+
+    def scratch(self, sensor: str) -> Trained:
+        """A student of one sensor, on the real labels."""
+        return self._on_labels(self._student(sensor), f"scratch_{sensor}", self.config.student_fit)
+
+    def kd(self, sensor: str) -> Trained:
+        """A student of one sensor and of the teacher of all, on real windows."""
+        name, config = f"kd_{sensor}", self.config
+        student = self._untrained(self._student(sensor), f"scratch_{sensor}")
+        fit, loss = (
+            in_rows(config.student_fit, config.neighbours),
+            functools.partial(kl, temperature=config.temperature),
+        )
+        pair = student, self.whole.model
+        options = self.in_runs, fit, loss, config.alpha
+        return trained(student, distill_on_windows(self.run, name, named_keys(self.keys, name), *pair, *options))
+
+    @functools.cached_property
+    def sequences(self) -> Any:
+        """Scenes that look right to the teacher of all, as all sensors see them."""
+        summaries = summarize_on_dataset(self.run, self.whole.model, self.dataset)
+        common = self.run, self.keys, self.dataset
+        generator = generators_of(*common, self.whole.model, summaries, self.config.recipe)
+        return sequences_of(*common, generator, self.config.recipe)
+
+    def dfkd(self, sensor: str) -> Trained:
+        """A student of one sensor and of the teacher of all, without data."""
+        student = self._untrained(self._student(sensor), f"scratch_{sensor}")
+        common = self.run, self.keys, self.dataset, self.whole.model
+        return student_of_sequences(*common, student, self.sequences, self.config.recipe, f"dfkd_{sensor}")
+
+    def _student(self, sensor: str) -> SensorStudent:
+        return SensorStudent(sensors=(sensor,), beams=self.dataset.beams)
+
+    def _untrained(self, module: SensorTeacher | SensorStudent, name: str) -> Model:
+        return initial_model(named_keys(self.keys, name), module, self.dataset.spec(module.sensors))
+
+    def _on_labels(self, module: SensorTeacher | SensorStudent, name: str, config: FitConfig) -> Trained:
+        model, fit = self._untrained(module, name), in_rows(config, self.config.neighbours)
+        return train_on_labels(self.run, self.keys, self.in_runs, model, fit, name)
+
+
+def teacher_name(dataset: Dataset, sensors: tuple[str, ...], dropout: float = 0.0) -> str:
+    """What a teacher is called: 'teacher' if it sees all."""
+    seen = () if sensors == dataset.sensors else sensors
+    return "_".join(["teacher", *seen, *(["dropout"] if dropout else [])])
+
+
+def run(config: Multimodal) -> None:
+    """Run the study; leaves its folder with results and report."""
+    config = _quick(config) if config.quick else config
+    config = dataclasses.replace(config, recipe=affordable(config.recipe, config.sensors))
+    run = Run("multimodal", config)
+    dataset, keys = open_dataset(run, config)
+    refuse_streamed(dataset)
+    source = Source(run, dataset, keys, config)
+    comparisons = [comparison for grid in _grids(config) for comparison in grid(source)]
+    methods = methods_of(comparisons)
+    networks = {name: method.train() for name, method in methods.items()}
+    whole = {name: network for name, network in networks.items() if not isinstance(network.model.module, Failing)}
+    keep_networks(run, config, {name: network.model for name, network in whole.items()})
+    parts, beams = compare(run, config, dataset, comparisons, methods, networks, _claims(dataset))
+    _keep_drive(run, dataset, beams)
+    run.finish(**parts, models=costs(run, dataset, whole))
+    if is_primary():
+        from beamkd.report import multimodal  # here, for Matplotlib would delay the first step
+
+        multimodal.write(run.folder)
+    say_tables(run)
+
+
+def _sensors_grid(source: Source) -> list[Comparison]:
+    sensors, rate = source.dataset.sensors, source.config.sensor_dropout
+    label = " + ".join
+
+    def teacher(seen):
+        name, titles = teacher_name(source.dataset, seen), [TITLES[sensor] for sensor in seen]
+        return Method(name, label(titles), functools.partial(source.teacher, seen))
+
+    whole = dataclasses.replace(teacher(sensors), label="all sensors")
+    dropping = functools.partial(source.teacher, sensors, rate)
+    dropout = Method("teacher_dropout", "all sensors, modality dropout", dropping)
+    pairs = [teacher(pair) for pair in itertools.combinations(sensors, 2)] if len(sensors) > 2 else []
+    fusion = [whole, dropout, *pairs, *(teacher((sensor,)) for sensor in sensors)]
+    failing = [
+        Method(
+            f"{name}_{failure}_{sensor}",
+            f"{TITLES[sensor]} {failure}, {title}",
+            functools.partial(lambda network, *how: _failing(network(), *how), network, sensor, failure),
+        )
+        for sensor in sensors
+        for failure in FAILURES
+        for name, title, network in (("plain", "without", lambda: source.whole), ("dropout", "with", dropping))
+    ]
+    return [
+        Comparison("Teachers", fusion),
+        Comparison("Students of one sensor", [whole, *_students(source)]),
+        Comparison("A sensor fails, without and with modality dropout", [whole, dropout, *failing]),
+    ]
+
+
+def _failing(network: Trained, *how: str) -> Trained:
+    """A network one of whose sensors fails."""
+    model = network.model  # modality dropout is for training: without it one program serves all
+    return Trained(failing(dataclasses.replace(model, module=model.module.clone(sensor_dropout=0.0)), *how))
+
+
+def _students(source: Source) -> list[Method]:
+    kinds = {"scratch": ("real labels", source.scratch), "kd": ("KD on real data", source.kd)}
+    return [
+        Method(f"{kind}_{sensor}", f"{TITLES[sensor]}, {title}", functools.partial(train, sensor))
+        for sensor in source.dataset.sensors
+        for kind, (title, train) in kinds.items()
+    ]
+
+
+def _datafree_grid(source: Source) -> list[Comparison]:
+    free = [
+        Method(f"dfkd_{sensor}", f"{TITLES[sensor]}, data-free", functools.partial(source.dfkd, sensor), data_free=True)
+        for sensor in source.dataset.sensors
+    ]
+    whole = Method("teacher", "all sensors", lambda: source.whole)
+    return [Comparison("Students of one sensor, without data", [whole, *_students(source), *free])]
+
+
+def _grids(config: Multimodal) -> list[Any]:
+    grids = {"sensors": _sensors_grid, "datafree": _datafree_grid}
+    return [*grids.values()] if config.grid == "all" else [grids[config.grid]]
+
+
+def _claims(dataset: Dataset) -> list[Claim]:
+    """What the literature says, and what we hope for; by sensor."""
+    claims = [Claim("failure", "Modality dropout costs nothing while all work.", "teacher_dropout", "teacher", EQUAL)]
+    for sensor in dataset.sensors:
+        title, missing = TITLES[sensor], f"dropout_missing_{sensor}"
+        claims += [
+            Claim("fusion", f"All sensors together beat {title} alone.", "teacher", f"teacher_{sensor}"),
+            Claim("kd", f"KD makes the student of {title} better.", f"kd_{sensor}", f"scratch_{sensor}"),
+            Claim("failure", f"With dropout, {title} missing costs 3 points.", missing, "teacher_dropout", BEARABLE),
+            Claim("failure", f"Dropout helps where {title} is missing.", missing, f"plain_missing_{sensor}"),
+            Claim("datafree", f"{title}: data-free is on a par with KD.", f"dfkd_{sensor}", f"kd_{sensor}", EQUAL),
+            Claim("datafree", f"{title}: data-free is on a par with its teacher.", f"dfkd_{sensor}", "teacher", EQUAL),
+        ]
+    return sorted(claims, key=lambda claim: ("fusion", "kd", "failure", "datafree").index(claim.name))
+
+
+def _keep_drive(run: Run, dataset: Dataset, beams: dict[str, np.ndarray]) -> None:
+    """Arrays behind the figure of a drive: the longest test drive of the first seed, powers and predicted beams."""
+    test = jax.tree.map(lambda leaf: np.asarray(leaf[0]), dataset.split.test)
+    rows = test.index[test.mask]
+    of_row = np.asarray(dataset.windows.drive)[rows]
+    numbers, lengths = np.unique(of_row, return_counts=True)
+    shown = np.flatnonzero(of_row == numbers[lengths.argmax()])
+    power = dataset.windows.frames.power[np.asarray(dataset.windows.predicted)[rows[shown], 0]]
+    chosen = {
+        name: found[0, shown] for name, found in beams.items() if name.startswith(("teacher", "plain", "dropout"))
+    }
+    if is_primary():
+        arrays = {"power": np.asarray(power), **{f"beam_{name}": found for name, found in chosen.items()}}
+        np.savez_compressed(run.folder / "figures.npz", **arrays)
+
+
+def _quick(config: Multimodal) -> Multimodal:
+    return dataclasses.replace(smaller(config, QUICK), recipe=smaller(config.recipe, QUICK_RECIPE))
+
+
+if __name__ == "__main__":
+    main("multimodal", Multimodal, run)
