@@ -241,7 +241,7 @@ GRIDS = {"longterm": (_longterm_grid, LONG_TERM), "collaborative": (_collaborati
 def run(config: LongTerm) -> None:
     """Run the study; leaves its folder with results and report."""
     config = smaller(config, QUICK) if config.quick else config
-    run = Run("longterm", config)
+    run = Run("longterm", config, soon=config.quick)
     dataset, keys = open_dataset(run, config, FUTURE[config.grid])
     refuse_streamed(dataset)
     grid, claims = GRIDS[config.grid]
@@ -250,7 +250,7 @@ def run(config: LongTerm) -> None:
     networks = {name: method.train() for name, method in methods.items()}
     keep_networks(run, config, {name: network.model for name, network in networks.items()})
     parts, _ = compare(run, config, dataset, comparisons, methods, networks, claims)
-    run.finish(**parts, models=costs(run, dataset, networks))
+    run.finish(**parts, models=costs(run, dataset, networks, timed=not config.quick))
     if is_primary():
         from beamkd.report import longterm  # here, for Matplotlib would delay the first step
 

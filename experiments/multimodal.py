@@ -176,7 +176,7 @@ def run(config: Multimodal) -> None:
     """Run the study; leaves its folder with results and report."""
     config = _quick(config) if config.quick else config
     config = dataclasses.replace(config, recipe=affordable(config.recipe, config.sensors))
-    run = Run("multimodal", config)
+    run = Run("multimodal", config, soon=config.quick)
     dataset, keys = open_dataset(run, config)
     refuse_streamed(dataset)
     source = Source(run, dataset, keys, config)
@@ -187,7 +187,7 @@ def run(config: Multimodal) -> None:
     keep_networks(run, config, {name: network.model for name, network in whole.items()})
     parts, beams = compare(run, config, dataset, comparisons, methods, networks, _claims(dataset))
     _keep_drive(run, dataset, beams)
-    run.finish(**parts, models=costs(run, dataset, whole))
+    run.finish(**parts, models=costs(run, dataset, whole, timed=not config.quick))
     if is_primary():
         from beamkd.report import multimodal  # here, for Matplotlib would delay the first step
 
@@ -206,7 +206,8 @@ def _sensors_grid(source: Source) -> list[Comparison]:
     whole = dataclasses.replace(teacher(sensors), label="all sensors")
     dropping = functools.partial(source.teacher, sensors, rate)
     dropout = Method("teacher_dropout", "all sensors, modality dropout", dropping)
-    pairs = [teacher(pair) for pair in itertools.combinations(sensors, 2)] if len(sensors) > 2 else []
+    pairs = [teacher(pair) for pair in itertools.combinations(sensors, 2)]
+    pairs = [] if len(sensors) == 2 or source.config.quick else pairs  # two are all
     fusion = [whole, dropout, *pairs, *(teacher((sensor,)) for sensor in sensors)]
     failing = [
         Method(

@@ -60,7 +60,7 @@ def size_tables(results: dict[str, Any]) -> dict[str, Cells]:
     """Of the networks, and of the sweeps along which their size changes."""
     models, tables = results["models"], {}
     cost = {name: [f"{model['parameters']:,}", f"{model['flops_per_window']:,.0f}"] for name, model in models.items()}
-    if any("ms_per_window" in model for model in models.values()):
+    if any("seconds_per_epoch" in model for model in models.values()):
         return {"Networks": network_rows(results)}
     networks = [name for name in ("teacher", "student", "generator") if name in models]
     tables["Networks"] = [["Network", "Weights", "FLOPs a window"], *([name, *cost[name]] for name in networks)]

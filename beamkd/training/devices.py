@@ -5,6 +5,7 @@ another. Along `BATCH` the devices of a row share every batch of a member: funct
 their device's share of a batch and sum over all of them, where others do the same work on each device of the row.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -128,21 +129,29 @@ def _blank(count: int, shape: jax.ShapeDtypeStruct) -> Any:
     return jnp.zeros((count, *shape.shape), shape.dtype)
 
 
-@functools.cache
-def fast_options() -> dict[str, Any]:
-    """Options of the compiler that make our programs faster than its own choice does; none where it knows none.
+FAST = {"xla_cpu_experimental_ynn_fusion_type": ""}
+"""On a CPU, matrix products stay with Eigen. XLA hands those that it fuses with a sum or a transposition to YNNPACK, and
+they take up to twice as long (JAX 0.10.2; measured in BUILD_NOTES.md)."""
 
-    On a CPU, matrix products stay with Eigen. XLA hands those that it fuses with a sum or a transposition to YNNPACK,
-    and they take up to twice as long (JAX 0.10.2; measured in BUILD_NOTES.md).
+SOON = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
+"""On a CPU, a program compiles in half the time and takes longer: for what runs a few times. Level 0 makes NaN."""
+
+
+@functools.cache
+def fast_options(soon: bool = False) -> dict[str, Any]:
+    """Options of the compiler that make our programs faster than its own choice does; of those that it knows.
+
+    Args:
+      soon: let them be compiled soon, too, rather than be fast.
     """
-    options = {"xla_cpu_experimental_ynn_fusion_type": ""}
     if jax.default_backend() != "cpu":
         return {}
-    try:
-        jax.jit(lambda: 0, compiler_options=options).lower().compile()
-    except jax.errors.JaxRuntimeError:  # another version of XLA, without this option
-        return {}
-    return options
+    known = {}
+    for name, value in {**FAST, **(SOON if soon else {})}.items():
+        with contextlib.suppress(jax.errors.JaxRuntimeError):  # another version of XLA, without this option
+            jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
+            known[name] = value
+    return known
 
 
 @functools.cache  # asked for at every call

@@ -146,19 +146,18 @@ def in_rows(config: FitConfig, length: int) -> FitConfig:
     return dataclasses.replace(config, batch_size=max(1, config.batch_size // length))
 
 
-def costs(run: Run, dataset: Dataset, networks: dict[str, Trained]) -> dict[str, dict[str, float]]:
-    """What networks cost, by name: weights, operations and milliseconds a window, seconds an epoch and seed.
+def costs(run: Run, dataset: Dataset, networks: dict[str, Trained], timed: bool = True) -> dict[str, dict[str, float]]:
+    """What networks cost, by name: weights, operations and, `timed`, milliseconds a window; seconds an epoch and seed.
 
     Each was trained in a phase of its name; compilation counts.
     """
-    timed, found = {}, {}
+    known, found = {}, {}
     for name, network in networks.items():
         program = network.model.module, *network.model.inputs.items()
-        if program not in timed:
-            shapes = dataclasses.replace(network.model, params=None)
-            timed[program] = cost_of(shapes, future=dataset.future)
-            timed[program]["ms_per_window"] = _milliseconds(network.model, dataset.future)
-        found[name] = dict(timed[program])
+        if program not in known:
+            known[program] = cost_of(network.model, future=dataset.future)
+            known[program] |= {"ms_per_window": _milliseconds(network.model, dataset.future)} if timed else {}
+        found[name] = dict(known[program])
         if network.fit is not None and name in run.seconds["phases"]:
             found[name]["seconds_per_epoch"] = run.seconds["phases"][name] / int(np.sum(network.fit.epoch))
     return found

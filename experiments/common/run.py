@@ -62,6 +62,8 @@ GIT_SECONDS = 5
 class Run:
     """An experiment's folder, devices and clock. Of several processes only the first touches the folder and prints.
 
+    `soon` is for one that trains many networks a few steps each (`fast_options`).
+
     Attributes:
       folder: where everything goes.
       devices: number of devices to use, of all processes.
@@ -72,9 +74,10 @@ class Run:
       environment: see `environment`; as the run began, for code may change meanwhile.
     """
 
-    def __init__(self, name: str, config: Flags):
+    def __init__(self, name: str, config: Flags, soon: bool = False):
         self.name = name
         self.folder = config.out or Path("runs") / name
+        self._soon = soon
         self.devices, self.batch_devices = _count_devices(config), config.batch_devices
         self.config = {key: value for key, value in plain(config).items() if key not in FREE_TO_CHANGE}
         self.environment = environment() | {"devices": self.devices, "batch_devices": self.batch_devices}
@@ -107,7 +110,7 @@ class Run:
 
     def over_members(self, function: Callable, axes: Sequence[Any]) -> Callable:
         """`map_members` over the devices of this run."""
-        return map_members(function, axes, self.devices, self.batch_devices, fast_options())
+        return map_members(function, axes, self.devices, self.batch_devices, fast_options(soon=self._soon))
 
     @property
     def drives(self) -> Path:
