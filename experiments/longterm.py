@@ -97,7 +97,9 @@ class LongTerm(Flags):
 
 
 QUICK = {"seeds": 1, "drives": 8, "teacher_fit": 2, "student_fit": 2}
-"""What `--quick` makes smaller."""
+"""What `--quick` makes smaller; and to compile four programs is enough, of methods:"""
+
+QUICK_METHODS = ("teacher_first", "teacher", "scratch", "kd_logits", "scratch_3", "kd_3")
 
 LONG_TERM = [
     Claim("attention", "Attention makes the teacher better.", "teacher_first", "teacher_plain"),
@@ -245,7 +247,9 @@ def run(config: LongTerm) -> None:
     dataset, keys = open_dataset(run, config, FUTURE[config.grid])
     refuse_streamed(dataset)
     grid, claims = GRIDS[config.grid]
-    comparisons = grid(Source(run, dataset.in_runs(config.neighbours), keys, config))
+    (whole,) = grid(Source(run, dataset.in_runs(config.neighbours), keys, config))
+    chosen = [method for method in whole.methods if not config.quick or method.name in QUICK_METHODS]
+    comparisons = [dataclasses.replace(whole, methods=chosen)]
     methods = methods_of(comparisons)
     networks = {name: method.train() for name, method in methods.items()}
     keep_networks(run, config, {name: network.model for name, network in networks.items()})
