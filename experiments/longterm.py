@@ -30,7 +30,8 @@ from experiments.common.comparison import (
     say_tables,
 )
 from experiments.common.dataset import Trained, keep_networks, open_dataset
-from experiments.common.flags import Flags, main
+from experiments.common.flags import main
+from experiments.common.kd_flags import KdFlags
 from experiments.common.methods import train_on_labels, trained
 from experiments.common.recipes import smaller
 from experiments.common.run import Run
@@ -60,7 +61,7 @@ TERMS: dict[str, tuple[str, Terms]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class LongTerm(Flags):
+class LongTerm(KdFlags):
     """Flags of the long-term study."""
 
     grid: Literal["longterm", "collaborative"] = "longterm"
@@ -71,27 +72,19 @@ class LongTerm(Flags):
     """Rows and columns of motion masks, to which the camera's frames are shrunk; the papers' have 224."""
     seeds: int = 5
     """How many seeds: each draws split, weights and batches."""
-    neighbours: int = 8
-    """Windows of a training batch that follow one another; a mask that they share is encoded once."""
     alpha: float = 0.4
     """Weight of the teacher's logits against the labels."""
     temperature: float = 4.0
     """T of the KL divergence."""
-    teacher_fit: FitConfig = FitConfig(epochs=30, patience=10, batch_size=32, clip=2)
+    teacher_fit: FitConfig = FitConfig(epochs=20, patience=0, batch_size=32, clip=2)
     """Training of the teachers."""
-    student_fit: FitConfig = FitConfig(epochs=30, patience=10, batch_size=32, clip=10)
+    student_fit: FitConfig = FitConfig(epochs=20, patience=0, batch_size=32, clip=10)
     """Training of the students."""
 
     def __post_init__(self):
         super().__post_init__()
         if self.sensors != ("camera",):
             raise InputError(f"--sensors: expected camera alone, found {' '.join(self.sensors)}")
-        if not 0 <= self.alpha <= 1:
-            raise InputError(f"--alpha: expected 0 to 1, found {self.alpha}")
-        if not 0 < self.temperature < float("inf"):
-            raise InputError(f"--temperature: expected a finite number of more than 0, found {self.temperature}")
-        if self.neighbours < 1:
-            raise InputError(f"--neighbours: expected 1 or more, found {self.neighbours}")
         if self.mask_size < 32:
             raise InputError(f"--mask-size: expected 32 or more for the teachers, found {self.mask_size}")
 
@@ -141,7 +134,7 @@ class Source:
 
         def train():
             common = self.run, self.keys, self.dataset
-            return train_on_labels(*common, self._untrained(module, frames), self._fit(module), name, focal)
+            return train_on_labels(*common, self._untrained(module, frames), self._fit(name), name, focal)
 
         return self._method(name, train)
 
@@ -163,7 +156,7 @@ class Source:
             layers = [layer for layer in ("codes", "states") if terms and layer in terms]
             learner = matched(keys, student, own, layers, self.dataset.future) if layers else student
             options = (functools.partial(kl, temperature=temperature), alpha, terms, focal)
-            common = self.run, name, keys, learner, own, self.dataset, self._fit(module)
+            common = self.run, name, keys, learner, own, self.dataset, self._fit(name)
             found = trained(learner, distill_on_windows(*common, *options))
             return dataclasses.replace(found, model=unmatched(found.model)) if layers else found
 
@@ -181,9 +174,9 @@ class Source:
         spec = self.dataset.spec(self.dataset.sensors)
         return initial_model(named_keys(self.keys, type(module).__name__), module, spec, frames=frames - 1)
 
-    def _fit(self, module: nn.Module) -> FitConfig:
-        teacher = isinstance(module, CollaborativeTeacher | LongTermTeacher)
-        return in_rows(self.config.teacher_fit if teacher else self.config.student_fit, self.config.neighbours)
+    def _fit(self, name: str) -> FitConfig:
+        config = self.config.teacher_fit if name.startswith("teacher") else self.config.student_fit
+        return in_rows(config, self.config.neighbours)
 
 
 def _longterm_grid(source: Source) -> list[Comparison]:

@@ -33,7 +33,8 @@ from experiments.common.comparison import (
     say_tables,
 )
 from experiments.common.dataset import Trained, keep_networks, open_dataset
-from experiments.common.flags import Flags, main
+from experiments.common.flags import main
+from experiments.common.kd_flags import KdFlags
 from experiments.common.methods import generators_of, sequences_of, student_of_sequences, train_on_labels, trained
 from experiments.common.recipes import BEAMKD, Recipe, affordable, smaller
 from experiments.common.run import Run
@@ -49,7 +50,7 @@ BEARABLE = 0.03
 
 
 @dataclasses.dataclass(frozen=True)
-class Multimodal(Flags):
+class Multimodal(KdFlags):
     """Flags of the study of several sensors."""
 
     grid: Literal["sensors", "datafree", "all"] = "sensors"
@@ -60,12 +61,6 @@ class Multimodal(Flags):
     """How many seeds: each draws split, weights and batches."""
     sensor_dropout: float = 0.3
     """Probability with which a sensor is left out of a window in the training of the teacher with modality dropout."""
-    neighbours: int = 8
-    """Windows of a training batch that follow one another; a frame that they share is encoded once."""
-    alpha: float = 0.6
-    """Weight of the teacher against the labels."""
-    temperature: float = 2.0
-    """T of the KL divergence."""
     teacher_fit: FitConfig = FitConfig(epochs=40, patience=10, clip=1)
     """Training of the teachers."""
     student_fit: FitConfig = FitConfig(epochs=60, patience=15, clip=1)
@@ -79,12 +74,6 @@ class Multimodal(Flags):
             raise InputError(f"--sensors: expected two or more, found {' '.join(self.sensors)}")
         if not 0 <= self.sensor_dropout < 1:
             raise InputError(f"--sensor-dropout: expected 0 or more and less than 1, found {self.sensor_dropout}")
-        if not 0 <= self.alpha <= 1:
-            raise InputError(f"--alpha: expected 0 to 1, found {self.alpha}")
-        if not 0 < self.temperature < float("inf"):
-            raise InputError(f"--temperature: expected a finite number of more than 0, found {self.temperature}")
-        if self.neighbours < 1:
-            raise InputError(f"--neighbours: expected 1 or more, found {self.neighbours}")
 
 
 QUICK = {"seeds": 1, "drives": 12, "teacher_fit": 3, "student_fit": 3}
