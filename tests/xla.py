@@ -10,3 +10,6 @@ UNOPTIMIZED = f"--xla_backend_optimization_level=0{OLD_EMITTERS}"
 emitters of fused loops that go by way of MLIR."""
 
 EIGHT_DEVICES = f"{UNOPTIMIZED} --xla_force_host_platform_device_count=8"
+
+SAME_BITS = "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count=8"
+"""For tests that unlike programs round alike, which they do not by the old emitters."""

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.patches import Patch
 
 from beamkd.report.figures import clean_axes
 from beamkd.report.study_tables import label_of
@@ -14,8 +15,13 @@ CAPTION = (
     "The line joins the networks than which no cheaper one is as accurate. The area of a point is that of its weights."
 )
 
-KINDS = {"teacher": "#555555", "scratch": "#9ec5e8", "kd": "#1f77b4", "dfkd": "#d62728"}
-"""Colours by the beginning of a network's name: without the others', KD's."""
+KINDS = {
+    "teacher": ("teacher", "#555555"),
+    "scratch": ("student, real labels", "#9ec5e8"),
+    "kd": ("student, KD", "#1f77b4"),
+    "dfkd": ("student, data-free", "#d62728"),
+}
+"""What networks are called whose names begin so, and a colour."""
 
 
 def draw_frontier(results: dict[str, Any], models: dict[str, Any]) -> plt.Figure:
@@ -26,7 +32,7 @@ def draw_frontier(results: dict[str, Any], models: dict[str, Any]) -> plt.Figure
     means, errors = (np.array([float(pair[part]) for pair in found]) for part in (0, 1))
     figure, axes = plt.subplots(figsize=(9.5, 6), layout="constrained")
     for place, name in enumerate(names):
-        colour = next((colour for kind, colour in KINDS.items() if name.startswith(kind)), KINDS["kd"])
+        _, colour = KINDS[name.partition("_")[0]]
         area = 20 + 0.002 * models[name]["parameters"]
         axes.errorbar(flops[place], means[place], errors[place], color=colour, capsize=2, linewidth=1, zorder=2)
         axes.scatter(flops[place], means[place], area, color=colour, alpha=0.75, zorder=3)
@@ -35,6 +41,8 @@ def draw_frontier(results: dict[str, Any], models: dict[str, Any]) -> plt.Figure
         axes.annotate(label_of(results, name), (flops[place], means[place]), ha="left" if right else "right", **beside)
     best = frontier(flops, means)
     axes.plot(flops[best], means[best], color="#2ca02c", drawstyle="steps-post", linewidth=1.5, zorder=1)
+    kinds = [kind for kind in KINDS if any(name.partition("_")[0] == kind for name in names)]
+    axes.legend(handles=[Patch(color=KINDS[kind][1], label=KINDS[kind][0]) for kind in kinds], loc="lower right")
     axes.set_xscale("log")
     axes.margins(0.12)
     axes.set(xlabel="MFLOPs a window", ylabel="Top-5 accuracy, %")

@@ -91,7 +91,7 @@ def _draw_students(axes: Axes, results: dict[str, Any], kinds: dict[str, list[st
         for x, mean in zip(across, means, strict=True):
             axes.text(x, mean, f"{mean:.1f}\n", ha="center", va="center", fontsize=8)
         all_means += [*means]
-        axes.set_xticks(range(len(names)), [SENSORS[name.removeprefix(f"{kind}_")] for name in names])
+        axes.set_xticks(range(len(names)), [label_of(results, name).partition(",")[0] for name in names])
     teacher = 100 * np.mean(results["methods"]["teacher"]["top5"])
     axes.axhline(teacher, color="black", linestyle="--", linewidth=1, label=f"teacher of all sensors, {teacher:.1f}")
     axes.set_ylim(_least([*all_means, teacher]), max([*all_means, teacher]) + 2)

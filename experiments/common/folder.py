@@ -44,6 +44,7 @@ WRITTEN = (
     *("report.md", "report.tex", "report.html", "figures.npz"),
     *("accuracy.png", "generator.png", "sequences.png", "drive.png"),
     *("differences.png", "sweeps.png", "scaling.png", "roofline.png"),
+    *("fusion.png", "failing.png", "frontier.png"),
 )
 """All that experiments write, besides drives. The next run in the folder removes it, first the configuration."""
 

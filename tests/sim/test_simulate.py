@@ -24,7 +24,7 @@ from beamkd.sim import (
 from beamkd.sim.camera import project
 from beamkd.sim.simulate import CHUNK
 from experiments.street import MEASURED, within
-from tests.xla import EIGHT_DEVICES
+from tests.xla import SAME_BITS
 
 STREET = Street()
 
@@ -108,9 +108,33 @@ jax.tree.map(np.testing.assert_array_equal, simulate(elsewhere, street, drives, 
 """
 
 
-def test_the_drives_of_several_devices_are_those_of_one_bit_for_bit():
-    environment = {**os.environ, "XLA_FLAGS": EIGHT_DEVICES, "JAX_PLATFORMS": "cpu"}
-    command, folder = [sys.executable, "-c", DEVICES], Path(__file__).parents[2]
+SENSORS = """
+import jax, numpy as np
+from beamkd.sim import Street, simulate
+
+key, street = jax.random.key(5), Street(max_frames=6, min_frames=5, others=1)
+every = simulate(key, street, 2, ("lidar", "radar", "doppler", "camera", "gps"))
+frames = len(every.power)
+assert {name: (seen.shape, seen.dtype.name) for name, seen in every.sensors.items()} == {
+    "lidar": ((frames, 216), "float32"),
+    "radar": ((frames, 256, 64), "float32"),
+    "doppler": ((frames, 128, 64), "float32"),
+    "camera": ((frames, 224, 224), "uint8"),
+    "gps": ((frames, 2), "float32"),
+}
+alone = {name: simulate(key, street, 2, (name,)) for name in ("lidar", "gps")}
+for name, drives in alone.items():
+    np.testing.assert_array_equal(drives.sensors[name], every.sensors[name])
+    np.testing.assert_array_equal(drives.power, every.power)
+error = np.asarray(every.sensors["gps"] - every.position)
+assert 0.1 < np.abs(error).mean() < 5
+"""
+
+
+@pytest.mark.parametrize("script", [DEVICES, SENSORS], ids=["number of devices", "a sensor more"])
+def test_what_changes_no_bit_of_the_drives(script):
+    environment = {**os.environ, "XLA_FLAGS": SAME_BITS, "JAX_PLATFORMS": "cpu"}
+    command, folder = [sys.executable, "-c", script], Path(__file__).parents[2]
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
 
@@ -200,26 +224,6 @@ def test_devices_that_are_not_there_are_an_error(devices):
     present = jax.local_device_count()
     with pytest.raises(InputError, match=f"^devices: expected 1 to {present}, found {devices}$"):
         simulate(jax.random.key(0), STREET, 1, devices=devices)
-
-
-def test_a_sensor_more_changes_nothing_of_the_others():
-    key, sensors = jax.random.key(5), ("lidar", "radar", "doppler", "camera", "gps")
-    street = dataclasses.replace(STREET, max_frames=6, min_frames=5, others=1)
-    alone, all_of_them = simulate(key, street, 2), simulate(key, street, 2, sensors)
-    frames = len(alone.power)
-    shapes = {name: (seen.shape, seen.dtype) for name, seen in all_of_them.sensors.items()}
-    assert shapes == {
-        "lidar": ((frames, 216), np.float32),
-        "radar": ((frames, 256, 64), np.float32),
-        "doppler": ((frames, 128, 64), np.float32),
-        "camera": ((frames, 224, 224), np.uint8),
-        "gps": ((frames, 2), np.float32),
-    }
-    np.testing.assert_array_equal(alone.sensors["lidar"], all_of_them.sensors["lidar"])
-    np.testing.assert_array_equal(alone.power, all_of_them.power)
-    np.testing.assert_array_equal(simulate(key, street, 2, ("gps",)).sensors["gps"], all_of_them.sensors["gps"])
-    error = np.asarray(all_of_them.sensors["gps"] - all_of_them.position)
-    assert 0.1 < np.abs(error).mean() < 5
 
 
 def test_the_camera_sees_the_car_where_the_street_has_it():
