@@ -174,9 +174,10 @@ def test_streamed_on_one_device_killed_and_resumed_gives_the_figures_of_two_devi
 
 @pytest.fixture(scope="module")
 def quick(run, published, tmp_path_factory):
-    """The folder of a quick run whose teacher is loaded, and what it printed."""
+    """The folder of a quick run, of fewer epochs yet, whose teacher is loaded, and what it printed."""
     folder = tmp_path_factory.mktemp("runs") / "quick"
-    status, output, errors = run("--quick", "--teacher", published(), "--out", folder)
+    small = [word for fit in ("scratch", "kd", "dfkd", "generator") for word in (f"--{fit}-fit.epochs", 12)]
+    status, output, errors = run("--quick", *small, "--drives", 16, "--teacher", published(), "--out", folder)
     assert status == 0, errors
     return folder, output
 
