@@ -122,13 +122,10 @@ class Source:
         """A student of one sensor and of the teacher of all, on real windows."""
         name, config = f"kd_{sensor}", self.config
         student = self._untrained(self._student(sensor), f"scratch_{sensor}")
-        fit, loss = (
-            in_rows(config.student_fit, config.neighbours),
-            functools.partial(kl, temperature=config.temperature),
-        )
-        pair = student, self.whole.model
-        options = self.in_runs, fit, loss, config.alpha
-        return trained(student, distill_on_windows(self.run, name, named_keys(self.keys, name), *pair, *options))
+        fit = in_rows(config.student_fit, config.neighbours)
+        options = fit, functools.partial(kl, temperature=config.temperature), config.alpha
+        common = self.run, name, named_keys(self.keys, name), student, self.whole.model, self.in_runs
+        return trained(student, distill_on_windows(*common, *options))
 
     @functools.cached_property
     def sequences(self) -> Any:
@@ -252,7 +249,7 @@ def _claims(dataset: Dataset) -> list[Claim]:
         claims += [
             Claim("fusion", f"All sensors together beat {title} alone.", "teacher", f"teacher_{sensor}"),
             Claim("kd", f"KD makes the student of {title} better.", f"kd_{sensor}", f"scratch_{sensor}"),
-            Claim("failure", f"With dropout, {title} missing costs 3 points.", missing, "teacher_dropout", BEARABLE),
+            Claim("failure", f"With dropout, no {title} costs at most 3 points.", missing, "teacher_dropout", BEARABLE),
             Claim("failure", f"Dropout helps where {title} is missing.", missing, f"plain_missing_{sensor}"),
             Claim("datafree", f"{title}: data-free is on a par with KD.", f"dfkd_{sensor}", f"kd_{sensor}", EQUAL),
             Claim("datafree", f"{title}: data-free is on a par with its teacher.", f"dfkd_{sensor}", "teacher", EQUAL),
@@ -268,12 +265,9 @@ def _keep_drive(run: Run, dataset: Dataset, beams: dict[str, np.ndarray]) -> Non
     numbers, lengths = np.unique(of_row, return_counts=True)
     shown = np.flatnonzero(of_row == numbers[lengths.argmax()])
     power = dataset.windows.frames.power[np.asarray(dataset.windows.predicted)[rows[shown], 0]]
-    chosen = {
-        name: found[0, shown] for name, found in beams.items() if name.startswith(("teacher", "plain", "dropout"))
-    }
     if is_primary():
-        arrays = {"power": np.asarray(power), **{f"beam_{name}": found for name, found in chosen.items()}}
-        np.savez_compressed(run.folder / "figures.npz", **arrays)
+        predicted = {f"beam_{name}": found[0, shown] for name, found in beams.items()}
+        np.savez_compressed(run.folder / "figures.npz", power=np.asarray(power), **predicted)
 
 
 def _quick(config: Multimodal) -> Multimodal:
