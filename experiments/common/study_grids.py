@@ -254,12 +254,9 @@ def _teacher_grid(source: Distillation) -> list[Comparison]:
 
 def _baselines_grid(source: Distillation) -> list[Comparison]:
     gru = dataclasses.replace(source, kind="gru", prefix="gru_")
-    rows = [
-        teacher_method(source),
-        Method("gru_teacher", "teacher, GRU", lambda: gru.teacher),
-        Method("scratch", "student, real labels", lambda: _scratch(source)),
-        *_position_methods(source),
-    ]
+    others = [Method("gru_teacher", "teacher, GRU", lambda: gru.teacher)] if source.scans else []
+    scratch = Method("scratch", "student, real labels", lambda: _scratch(source))
+    rows = [teacher_method(source), *others, scratch, *_position_methods(source)]
     for sensor, (name, label, module) in ONE_SHOT.items():
         if sensor in source.dataset.windows.frames.sensors:
             rows.append(Method(name, label, functools.partial(_one_shot, source, module, sensor, name)))
@@ -277,7 +274,7 @@ GRIDS = {
 
 def teacher_method(source: Distillation) -> Method:
     """The main teacher, with which every student is compared."""
-    return Method("teacher", "teacher, CNN-GRU", lambda: source.teacher)
+    return Method("teacher", "teacher, CNN-GRU" if source.scans else "teacher", lambda: source.teacher)
 
 
 def _scratch(source: Distillation) -> Trained:
