@@ -30,6 +30,7 @@ from experiments.common.dataset import (
     describe,
     evaluate_networks,
     keep_networks,
+    longest_test_drive,
     open_dataset,
     over_all_batches,
     scorer,
@@ -165,12 +166,7 @@ def _on_all_windows(run: Run, dataset: Dataset, teacher: Model) -> dict[str, Arr
 def _keep_for_figures(run: Run, dataset: Dataset, beams: dict[str, np.ndarray], sequences: Batch) -> None:
     """Arrays behind the figures, of the first seed: some sequences, and the longest drive of the test split."""
     name, windows = dataset.sensors[0], dataset.windows
-    test = jax.tree.map(lambda leaf: np.asarray(leaf[0]), dataset.split.test)
-    rows = test.index[test.mask]
-    of_row = np.asarray(windows.drive)[rows]
-    numbers, lengths = np.unique(of_row, return_counts=True)
-    longest = numbers[lengths.argmax()]
-    shown = np.flatnonzero(of_row == longest)
+    rows, shown, longest = longest_test_drive(dataset)
     spread = rows[np.linspace(0, len(rows) - 1, SHOWN + 2).astype(int)[1:-1]]
     arrays = {
         "sensor": name,

@@ -11,7 +11,6 @@ import functools
 import itertools
 from typing import Any, Literal
 
-import jax
 import numpy as np
 
 from beamkd.base import Array, InputError, Model, named_keys
@@ -32,7 +31,7 @@ from experiments.common.comparison import (
     refuse_streamed,
     say_tables,
 )
-from experiments.common.dataset import Trained, keep_networks, open_dataset
+from experiments.common.dataset import Trained, keep_networks, longest_test_drive, open_dataset
 from experiments.common.flags import main
 from experiments.common.kd_flags import KdFlags
 from experiments.common.methods import generators_of, sequences_of, student_of_sequences, train_on_labels, trained
@@ -259,11 +258,7 @@ def _claims(dataset: Dataset) -> list[Claim]:
 
 def _keep_drive(run: Run, dataset: Dataset, beams: dict[str, np.ndarray]) -> None:
     """Arrays behind the figure of a drive: the longest test drive of the first seed, powers and predicted beams."""
-    test = jax.tree.map(lambda leaf: np.asarray(leaf[0]), dataset.split.test)
-    rows = test.index[test.mask]
-    of_row = np.asarray(dataset.windows.drive)[rows]
-    numbers, lengths = np.unique(of_row, return_counts=True)
-    shown = np.flatnonzero(of_row == numbers[lengths.argmax()])
+    rows, shown, _ = longest_test_drive(dataset)
     power = dataset.windows.frames.power[np.asarray(dataset.windows.predicted)[rows[shown], 0]]
     if is_primary():
         predicted = {f"beam_{name}": found[0, shown] for name, found in beams.items()}

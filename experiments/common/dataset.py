@@ -165,6 +165,16 @@ def describe(config: Flags, dataset: Dataset) -> dict[str, Any]:
     }
 
 
+def longest_test_drive(dataset: Dataset) -> tuple[np.ndarray, np.ndarray, int]:
+    """Of the first seed: rows of the test split, which of them are of its longest drive, and the number of this."""
+    test = jax.tree.map(lambda leaf: np.asarray(leaf[0]), dataset.split.test)
+    rows = test.index[test.mask]
+    of_row = np.asarray(dataset.windows.drive)[rows]
+    numbers, lengths = np.unique(of_row, return_counts=True)
+    longest = numbers[lengths.argmax()]
+    return rows, np.flatnonzero(of_row == longest), longest
+
+
 def _one_or_all(scenarios: tuple[int, ...]) -> int | tuple[int, ...] | None:
     return scenarios if len(scenarios) > 1 else next(iter(scenarios), None)
 
