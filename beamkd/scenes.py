@@ -1,8 +1,7 @@
 """What sensors see of generated scenes, softly enough for a gradient: the same scene for any sensor.
 
 A generator that inverts a teacher draws scenes; one of these functions makes of them what the teacher takes. Each takes
-scenes and the shape of one frame, and gives frames [B, T, ...] in the units of networks. A scene says where the LiDAR
-sees its objects; where others see them follows from how the base station is built.
+scenes and the shape of one frame, and gives frames [B, T, ...] in the units of networks.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,12 +13,11 @@ import jax.numpy as jnp
 from beamkd.base import SLOT_SECONDS, Array, InputError
 from beamkd.models.scene import SPACING, Scene
 from beamkd.sim import Boxes, Camera, Chirps, Scatterers, camera_frame, doppler_angle_of, range_angle_of, reflect
-from beamkd.sim import camera as camera_sensor
-from beamkd.sim import radar as radar_sensor
+from beamkd.sim.camera import BODY as CAR
 from beamkd.sim.camera import MOVED, blur
+from beamkd.sim.radar import BODY as RADAR_BODY
 from beamkd.sim.radar import COUPLED
 from beamkd.sim.street import BODY as SEEN_BY_LIDAR
-from beamkd.sim.street import LIDAR_OFFSET
 
 METRES = 10.0
 """m, of a scene's unit."""
@@ -65,15 +63,14 @@ def doppler_angle_maps(scene: Scene, shape: tuple[int, int]) -> Array:
 def places(scene: Scene, shape: tuple[int]) -> Array:
     """Positions [B, T, 2] of the first object, in units of 10 m; it is the one that a station serves."""
     along = scene.along[:, 0]
-    seen = jnp.stack([jnp.broadcast_to(scene.across[:, 0], along.shape), along], -1)
-    return seen - jnp.array(LIDAR_OFFSET) / METRES
+    return jnp.stack([jnp.broadcast_to(scene.across[:, 0], along.shape), along], -1)
 
 
 def _maps(map_of: Callable[[Scatterers, Chirps], Array], scene: Scene) -> Array:
     """Radar maps [B, T, ...] as `map_of` makes them of points."""
     step = METRES * (scene.along[..., 1:] - scene.along[..., :-1])[..., :1]
     speed = jnp.concatenate([jnp.zeros_like(step), step], -1) / SLOT_SECONDS  # [B, objects, 2] m/s
-    boxes = _boxes(scene, radar_sensor.OFFSET, radar_sensor.BODY)
+    boxes = _boxes(scene, RADAR_BODY)
     still = jax.random.key(0)  # the points of an object move by themselves in the same way in every frame
 
     def one(boxes, speed, present):
@@ -90,8 +87,7 @@ def motion(scene: Scene, shape: tuple[int, int]) -> Array:
     """Motion masks [B, T, H, W]: 0 or 1, with the gradient of a gradual change between them."""
     camera = Camera(rows=shape[0], columns=shape[1])
     step = scene.along[..., 1:2] - scene.along[..., :1]
-    before = jnp.concatenate([scene.along[..., :1] - step, scene.along], -1)
-    boxes = _boxes(scene.replace(along=before), camera_sensor.OFFSET, camera_sensor.BODY)
+    boxes = _boxes(scene.replace(along=jnp.concatenate([scene.along[..., :1] - step, scene.along], -1)), CAR)
 
     def one(boxes, present):
         return camera_frame(boxes, camera=camera, present=present)
@@ -112,15 +108,14 @@ def _by_frame(render: Callable[..., Array], *scenes: Any) -> Array:
     return frames.reshape(*shape, *frames.shape[1:])
 
 
-def _boxes(scene: Scene, offset: tuple[float, float], body: tuple[float, float]) -> Boxes:
-    """Boxes [B, T, objects] in m, where and as long as a sensor sees a car for which a LiDAR sees `SEEN_BY_LIDAR`."""
+def _boxes(scene: Scene, body: tuple[float, float]) -> Boxes:
+    """Boxes [B, T, objects] in m, as long as a sensor sees a car for which a LiDAR sees `SEEN_BY_LIDAR`."""
     along = METRES * scene.along.swapaxes(1, 2)  # [B, T, objects]
     across = jnp.broadcast_to(METRES * scene.across.swapaxes(1, 2), along.shape)
     longer = 2 * METRES * SPACING * scene.half.swapaxes(1, 2) / SEEN_BY_LIDAR[0]
     size = jnp.stack([jnp.broadcast_to(body[0] * longer, along.shape), jnp.full(along.shape, body[1])], -1)
     heading = jnp.where(scene.along[..., -1:] < scene.along[..., :1], -jnp.pi / 2, jnp.pi / 2).swapaxes(1, 2)
-    centre = jnp.stack([across, along], -1) + jnp.array(offset) - jnp.array(LIDAR_OFFSET)
-    return Boxes(centre, size, jnp.broadcast_to(heading, along.shape))
+    return Boxes(jnp.stack([across, along], -1), size, jnp.broadcast_to(heading, along.shape))
 
 
 RENDERERS: dict[str, Callable[[Scene, tuple[int, ...]], Array]] = {
