@@ -13,11 +13,14 @@ import jax.numpy as jnp
 from beamkd.base import SLOT_SECONDS, Array, InputError
 from beamkd.models.scene import SPACING, Scene
 from beamkd.sim import Boxes, Camera, Chirps, Scatterers, camera_frame, doppler_angle_of, range_angle_of, reflect
+from beamkd.sim import camera as camera_sensor
+from beamkd.sim import radar as radar_sensor
 from beamkd.sim.camera import BODY as CAR
 from beamkd.sim.camera import MOVED, blur
 from beamkd.sim.radar import BODY as RADAR_BODY
 from beamkd.sim.radar import COUPLED
 from beamkd.sim.street import BODY as SEEN_BY_LIDAR
+from beamkd.sim.street import LIDAR_OFFSET
 
 METRES = 10.0
 """m, of a scene's unit."""
@@ -127,9 +130,20 @@ RENDERERS: dict[str, Callable[[Scene, tuple[int, ...]], Array]] = {
 }
 """By sensor."""
 
+OFFSETS: dict[str, tuple[float, float]] = {
+    "lidar": LIDAR_OFFSET,
+    "radar": radar_sensor.OFFSET,
+    "doppler": radar_sensor.OFFSET,
+    "masks": camera_sensor.OFFSET,
+    "gps": (0.0, 0.0),
+}
+"""m, across and along the road: where a sensor sees an object, from its antenna."""
+
 
 def render(scene: Scene, spec: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Array]:
     """What networks take of scenes, by sensor, [B, T, ...].
+
+    A scene is as the first of the sensors, in the order of `RENDERERS`, sees it; others see it where `OFFSETS` say.
 
     Args:
       scene: of B scenes, T frames long.
@@ -140,4 +154,11 @@ def render(scene: Scene, spec: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, 
     """
     if not set(spec) <= set(RENDERERS):
         raise InputError(f"sensors: expected some of {', '.join(RENDERERS)} for scenes, found {', '.join(spec)}")
-    return {name: RENDERERS[name](scene, leaf.shape[1:]) for name, leaf in spec.items()}
+    first = next(name for name in RENDERERS if name in spec)
+    return {name: RENDERERS[name](_seen_from(scene, first, name), leaf.shape[1:]) for name, leaf in spec.items()}
+
+
+def _seen_from(scene: Scene, first: str, name: str) -> Scene:
+    """A scene in the coordinates of one sensor, as another sees it."""
+    across, along = ((there - here) / METRES for there, here in zip(OFFSETS[name], OFFSETS[first], strict=True))
+    return scene.replace(across=scene.across + across, along=scene.along + along) if first != name else scene

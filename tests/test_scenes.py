@@ -124,3 +124,23 @@ def test_a_sensor_without_a_renderer_is_refused_in_one_line():
     spec = {"sonar": jax.ShapeDtypeStruct((8, 2), jnp.float32)}
     with pytest.raises(InputError, match="^sensors: expected some of lidar, .*, gps for scenes, found sonar$"):
         render(one_object(), spec)
+
+
+def test_several_sensors_see_an_object_where_they_see_a_car():
+    along = np.array([0.3, 0.2, 0.1], np.float32)
+    shapes = {"radar": (3, 256, 64), "lidar": (3, *RAYS), "gps": (3, 2)}
+    spec = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+    seen = render(one_object(0.9, along), spec)
+    np.testing.assert_array_equal(seen["lidar"], scans(one_object(0.9, along), RAYS))
+    # The LiDAR sees a body 2.6 m nearer than its antenna and 1.1 m further on, the radar one of 0.3 and 0.4 m.
+    antenna = np.stack([np.full(3, 0.9 + 0.26), along - 0.11], -1)
+    np.testing.assert_allclose(seen["gps"], antenna[None], rtol=1e-5)
+    exact = RENDERERS["radar"](one_object(0.9 + 0.26 - 0.03, along - 0.11 + 0.04), (256, 64))
+    np.testing.assert_allclose(seen["radar"], exact, atol=1e-4 * np.abs(exact).max())
+
+
+@pytest.mark.parametrize("name, shape", [("lidar", RAYS), ("gps", (2,))])
+def test_a_single_sensor_sees_scenes_in_its_own_coordinates(name, shape):
+    scene = one_object(0.9, np.linspace(0.3, 0.1, 3))
+    alone = render(scene, {name: jax.ShapeDtypeStruct((3, *shape), jnp.float32)})
+    np.testing.assert_array_equal(alone[name], RENDERERS[name](scene, shape))
