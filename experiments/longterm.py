@@ -2,7 +2,8 @@
 
 Grid 'longterm' (arXiv 2509.11419): a teacher with attention that has taught itself, students that see 8, 5 or 3 frames,
 with and without KD, the current slot and 6 more. Grid 'collaborative' (the study of arXiv 2603.16116): a student that
-learns from logits, from features before or after the recurrent layer, or from relations between windows, 3 slots ahead.
+learns from logits, from features before or after the recurrent layer, or from relations between windows, 3 slots ahead;
+and one whose labels are smoothed over neighbouring beams, which takes no teacher.
 """
 
 import dataclasses
@@ -16,7 +17,18 @@ from beamkd.base import Array, InputError, Model, named_keys
 from beamkd.claims import Claim
 from beamkd.data import Dataset, initial_model
 from beamkd.distill import Terms, distill_on_windows, matched, unmatched
-from beamkd.losses import cosine_relations, distance_relations, focal, kl, match_codes, match_states
+from beamkd.losses import (
+    Loss,
+    angle_relations,
+    cosine_relations,
+    distance_relations,
+    focal,
+    kl,
+    match_codes,
+    match_states,
+    neighbour_targets,
+    soft_cross_entropy,
+)
 from beamkd.models import CollaborativeStudent, CollaborativeTeacher, LongTermStudent, LongTermTeacher
 from beamkd.training import FitConfig, is_primary
 from experiments.common.comparison import (
@@ -46,7 +58,10 @@ EQUAL = 0.01
 """What is still called equal: a point."""
 
 FEATURES = 10.0
-"""Weight of features and of relations against the labels; of cosines twice that."""
+"""Weight of features and of relations against the labels; of cosines and angles twice that."""
+
+REACH = 1.0
+"""Beams over which labels are smoothed."""
 
 TERMS: dict[str, tuple[str, Terms]] = {
     "before": ("features before the GRU", {"codes": (FEATURES, match_codes)}),
@@ -55,6 +70,10 @@ TERMS: dict[str, tuple[str, Terms]] = {
     "relations": (
         "relations",
         {"distances": (FEATURES, distance_relations), "cosines": (2 * FEATURES, cosine_relations)},
+    ),
+    "angles": (
+        "distances and angles",
+        {"distances": (FEATURES, distance_relations), "angles": (2 * FEATURES, angle_relations)},
     ),
 }
 """What the collaborative student learns from besides labels, by name, with a title."""
@@ -107,6 +126,7 @@ COLLABORATIVE = [
     Claim("self-KD", "A teacher taught by its like is better.", "teacher", "teacher_first"),
     Claim("kd", "KD of logits makes the student better.", "kd_logits", "scratch"),
     *(Claim("kd", f"KD of {title} makes it better.", f"kd_{name}", "scratch") for name, (title, _) in TERMS.items()),
+    Claim("control", "KD of logits is more than to smooth labels.", "kd_logits", "smoothed"),
 ]
 """Of arXiv 2603.16116."""
 
@@ -129,12 +149,12 @@ class Source:
     config: LongTerm
     networks: dict[str, Trained] = dataclasses.field(default_factory=dict)
 
-    def on_labels(self, name: str, module: nn.Module, frames: int = FRAMES[0]) -> Method:
+    def on_labels(self, name: str, module: nn.Module, frames: int = FRAMES[0], loss: Loss = focal) -> Method:
         """A network of so many camera frames, trained on the real labels."""
 
         def train():
             common = self.run, self.keys, self.dataset
-            return train_on_labels(*common, self._untrained(module, frames), self._fit(name), name, focal)
+            return train_on_labels(*common, self._untrained(module, frames), self._fit(name), name, loss)
 
         return self._method(name, train)
 
@@ -206,10 +226,16 @@ def _collaborative_grid(source: Source) -> list[Comparison]:
         source.on_labels("teacher_first", teacher),
         source.distilled("teacher", teacher, "teacher_first", alpha=0.5, temperature=3.0),
         source.on_labels("scratch", student),
+        source.on_labels("smoothed", student, loss=_smoothed),
         source.distilled("kd_logits", student, "teacher", alpha=0.7, temperature=4.0),
         *(source.distilled(f"kd_{name}", student, "teacher", terms=terms) for name, (_, terms) in TERMS.items()),
     ]
     return [Comparison("What the student learns from", rows)]
+
+
+def _smoothed(logits: Array, labels: Array) -> Array:
+    """Cross-entropy against labels smoothed over neighbouring beams, [...]."""
+    return soft_cross_entropy(logits, neighbour_targets(labels, logits.shape[-1], REACH))
 
 
 LABELS = {
@@ -224,6 +250,7 @@ LABELS = {
         "teacher_first": "teacher",
         "teacher": "teacher, self-KD",
         "scratch": "student, no KD",
+        "smoothed": "no KD, labels smoothed",
         "kd_logits": "KD of logits",
         **{f"kd_{name}": f"KD of {title}" for name, (title, _) in TERMS.items()},
     },
