@@ -126,7 +126,7 @@ COLLABORATIVE = [
     Claim("self-KD", "A teacher taught by its like is better.", "teacher", "teacher_first"),
     Claim("kd", "KD of logits makes the student better.", "kd_logits", "scratch"),
     *(Claim("kd", f"KD of {title} makes it better.", f"kd_{name}", "scratch") for name, (title, _) in TERMS.items()),
-    Claim("control", "KD of logits is more than to smooth labels.", "kd_logits", "smoothed"),
+    Claim("control", "KD of logits is more than to smooth labels.", "kd_logits", "scratch_smoothed"),
 ]
 """Of arXiv 2603.16116."""
 
@@ -226,7 +226,7 @@ def _collaborative_grid(source: Source) -> list[Comparison]:
         source.on_labels("teacher_first", teacher),
         source.distilled("teacher", teacher, "teacher_first", alpha=0.5, temperature=3.0),
         source.on_labels("scratch", student),
-        source.on_labels("smoothed", student, loss=_smoothed),
+        source.on_labels("scratch_smoothed", student, loss=_smoothed),
         source.distilled("kd_logits", student, "teacher", alpha=0.7, temperature=4.0),
         *(source.distilled(f"kd_{name}", student, "teacher", terms=terms) for name, (_, terms) in TERMS.items()),
     ]
@@ -250,7 +250,7 @@ LABELS = {
         "teacher_first": "teacher",
         "teacher": "teacher, self-KD",
         "scratch": "student, no KD",
-        "smoothed": "no KD, labels smoothed",
+        "scratch_smoothed": "no KD, labels smoothed",
         "kd_logits": "KD of logits",
         **{f"kd_{name}": f"KD of {title}" for name, (title, _) in TERMS.items()},
     },
