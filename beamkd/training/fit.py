@@ -122,7 +122,7 @@ def start(task: Task, params: Params, data: Data, train: Rows) -> FitState:
     names = jax.eval_shape(terms, params, data, batch, jax.random.key(0))
     return FitState(
         params=params,
-        opt_state=_optimizer(task.config).init(params),
+        opt_state=optimizer_of(task.config).init(params),
         best=params,
         best_loss=jnp.float32(jnp.inf),
         best_epoch=jnp.int32(0),
@@ -219,7 +219,7 @@ def train_pass(
     Returns:
       The weights, the optimizer's state, and the loss and its parts in each step, [steps].
     """
-    optimizer = _optimizer(task.config)
+    optimizer = optimizer_of(task.config)
     rate = _learning_rate(task.config, epoch)
     axis = {} if axis_name is None else {"axis_name": axis_name}
 
@@ -293,7 +293,7 @@ def _epoch(
     return end_epoch(state, params, opt_state, terms, batches.mask, losses, held_out.mask)
 
 
-def _optimizer(config: FitConfig) -> optax.GradientTransformation:
+def optimizer_of(config: FitConfig) -> optax.GradientTransformation:
     """The optimizer without its learning rate: this follows the epochs, and is applied with the step."""
     clip = optax.clip_by_global_norm(config.clip) if config.clip else optax.identity()
     decay = optax.add_decayed_weights(config.l2)

@@ -1,0 +1,40 @@
+"""Collaborative learning: a centre and nodes that teach one another, by a strategy."""
+
+from beamkd.collab.ledger import Ledger
+from beamkd.collab.messages import Message, pack, size_of, unpack
+from beamkd.collab.nodes import (
+    Federation,
+    Group,
+    Kind,
+    Own,
+    by_dirichlet,
+    by_drive,
+    by_segment,
+    make_group,
+    share_out,
+)
+from beamkd.collab.strategies import STRATEGIES
+from beamkd.collab.strategy import Exchange, State, Strategy, by_exchange, run_rounds
+
+__all__ = [
+    "STRATEGIES",
+    "Exchange",
+    "Federation",
+    "Group",
+    "Kind",
+    "Ledger",
+    "Message",
+    "Own",
+    "State",
+    "Strategy",
+    "by_dirichlet",
+    "by_drive",
+    "by_exchange",
+    "by_segment",
+    "make_group",
+    "pack",
+    "run_rounds",
+    "share_out",
+    "size_of",
+    "unpack",
+]

@@ -1,0 +1,246 @@
+"""Nodes: whose windows are whose, groups of nodes that are alike, and how all of them compute at once."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from beamkd.base import Array, Batch, Forward, InputError, Model, Rows, Windows
+from beamkd.data import Dataset, forward_of
+from beamkd.training import FitConfig, map_members
+
+
+@struct.dataclass
+class Own:
+    """The arrays that a node has, or the centre.
+
+    Attributes:
+      data: windows with the sensors of its network, all that there are.
+      train: which of them are its own, to learn from.
+      shared: which of them all nodes and the centre have, without labels.
+    """
+
+    data: Any
+    train: Rows
+    shared: Rows
+
+
+PLACES = Own(data=None, train=0, shared=0)
+"""Which of these have an axis of nodes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What nodes that are alike have in common, apart from arrays.
+
+    Attributes:
+      forward: their network.
+      take: take(data, rows) -> batch.
+      fit: how they learn; `epochs` is how long the schedule of the learning rate is, over all rounds.
+    """
+
+    forward: Forward
+    take: Callable[[Any, Rows], Batch]
+    fit: FitConfig
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Group:
+    """Nodes that are alike, for several seeds.
+
+    Attributes:
+      model: their network with initial weights, [seeds, nodes, ...].
+      kind: what they have in common.
+      own: what each has; its rows [seeds, nodes, N].
+    """
+
+    model: Model
+    kind: Kind
+    own: Own
+
+    @property
+    def size(self) -> int:
+        """Number of nodes."""
+        return self.own.train.mask.shape[1]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Federation:
+    """Nodes in groups, and a centre; for several seeds at once.
+
+    Nodes are numbered from 0, one group after the other.
+
+    Attributes:
+      groups: of nodes.
+      centre: the same of the centre, as one node.
+      over_members: as `beamkd.training.map_members` on some devices; its members are nodes and seeds.
+    """
+
+    groups: tuple[Group, ...]
+    centre: Group
+    over_members: Callable = map_members
+
+    @property
+    def seeds(self) -> int:
+        """Number of seeds."""
+        return len(self.centre.own.train.mask)
+
+    @property
+    def nodes(self) -> int:
+        """Number of nodes."""
+        return sum(group.size for group in self.groups)
+
+    def by_group(self, each: Array) -> list[Array]:
+        """What each node has, [seeds, nodes, ...], of each group."""
+        ends = np.cumsum([group.size for group in self.groups])
+        return jnp.split(each, ends[:-1], axis=1)
+
+    @functools.cache  # noqa: B019, for what is compiled lives as long as the federation
+    def at_nodes(self, function: Callable, number: int, addressed: bool = False) -> Callable:
+        """`function` at all nodes of a group.
+
+        Args:
+          function: function(kind, key, own, mine, heard) -> results, of one node: `mine` is what it has besides its
+            own data, `heard` what it is told.
+          number: of the group.
+          addressed: whether each node is told something else.
+
+        Returns:
+          A function of keys [seeds], mine [seeds, nodes, ...] and heard [seeds, ...], or [seeds, nodes, ...] if it is
+          addressed, nodes being those of all groups; with results [seeds, nodes, ...].
+        """
+        first = sum(group.size for group in self.groups[:number])
+        return self._mapped(function, self.groups[number], first if addressed else None)
+
+    @functools.cache  # noqa: B019
+    def at_centre(self, function: Callable) -> Callable:
+        """The same at the centre: of keys [seeds], mine [seeds, ...] and heard [seeds, ...]; results [seeds, ...]."""
+        mapped = self._mapped(function, self.centre, None)
+
+        def call(keys, mine, heard):
+            found = mapped(keys, jax.tree.map(lambda leaf: leaf[:, None], mine), heard)
+            return jax.tree.map(lambda leaf: leaf[:, 0], found)
+
+        return call
+
+    def _mapped(self, function: Callable, group: Group, first: int | None) -> Callable:
+        """`function` at all nodes of a group; with a `first` number each hears what is for it."""
+        seeds, size = self.seeds, group.size
+
+        def member(place, key, own, mine, heard):
+            index = (place // size,) if first is None else (place // size, first + place % size)
+            return function(group.kind, key, own, mine, jax.tree.map(lambda leaf: leaf[index], heard))
+
+        def flat(tree):
+            return jax.tree.map(lambda leaf: leaf.reshape(seeds * size, *leaf.shape[2:]), tree)
+
+        over = self.over_members(member, (0, 0, PLACES, 0, None))
+        own = group.own.replace(train=flat(group.own.train), shared=flat(group.own.shared))
+
+        def call(keys, mine, heard):
+            each = jax.vmap(lambda key: jax.random.split(key, size))(keys).reshape(-1)
+            found = over(jnp.arange(seeds * size), each, own, flat(mine), heard)
+            return jax.tree.map(lambda leaf: leaf.reshape(seeds, size, *leaf.shape[1:]), found)
+
+        return call
+
+
+def make_group(dataset: Dataset, model: Model, fit: FitConfig, train: Rows, shared: Rows) -> Group:
+    """A group of nodes.
+
+    Args:
+      dataset: windows with the sensors of its network.
+      model: the network with initial weights, [seeds, nodes, ...].
+      fit: how its nodes learn.
+      train: rows of each node, [seeds, nodes, N].
+      shared: rows that all have, [seeds, N'].
+    """
+    size = train.mask.shape[1]
+    shared = jax.tree.map(lambda leaf: jnp.repeat(leaf[:, None], size, axis=1), shared)
+    kind = Kind(forward_of(model, predicted_only=True), dataset.take, fit)
+    return Group(model, kind, Own(dataset.source(model.inputs), train, shared))
+
+
+Partition = Callable[[np.random.Generator, Windows, np.ndarray, int], np.ndarray]
+"""partition(rng, windows, rows [N], nodes) -> owners [N]: which node has each of some windows of a dataset."""
+
+
+def by_drive(rng: np.random.Generator, windows: Windows, rows: np.ndarray, nodes: int) -> np.ndarray:
+    """Each node has drives of its own, dealt out at random."""
+    numbers, place = np.unique(np.asarray(windows.drive)[rows], return_inverse=True)
+    if len(numbers) < nodes:
+        raise InputError(f"--nodes: expected at most the {len(numbers)} drives, found {nodes}")
+    return (rng.permutation(len(numbers)) % nodes)[place]
+
+
+def by_segment(rng: np.random.Generator, windows: Windows, rows: np.ndarray, nodes: int) -> np.ndarray:
+    """Each node has a part of the road: windows whose best beam now is among some neighbours, as many to each node."""
+    beams = _beams(windows, rows)
+    edges = np.quantile(beams, np.arange(1, nodes) / nodes, method="inverted_cdf")
+    return np.searchsorted(edges, beams, side="left")
+
+
+def by_dirichlet(alpha: float) -> Partition:
+    """Each beam's windows are shared out by a draw of Dirichlet(α): the less α, the fewer beams a node has.
+
+    The usual measure of unequal data (Hsu et al., arXiv 1909.06335).
+
+    Raises:
+      InputError: α is not a finite number of more than 0.
+    """
+    if not 0 < alpha < float("inf"):
+        raise InputError(f"--alpha-dirichlet: expected a finite number of more than 0, found {alpha}")
+
+    def partition(rng, windows, rows, nodes):
+        beams, owners = _beams(windows, rows), np.zeros(len(rows), int)
+        for beam in np.unique(beams):
+            chosen = rng.permutation(np.flatnonzero(beams == beam))
+            shares = rng.dirichlet(np.full(nodes, alpha))
+            owners[chosen] = np.searchsorted(np.cumsum(shares)[:-1], (np.arange(len(chosen)) + 0.5) / len(chosen))
+        return owners
+
+    return partition
+
+
+def _beams(windows: Windows, rows: np.ndarray) -> np.ndarray:
+    """Best beams in the current slots of some windows."""
+    frames = np.asarray(windows.predicted)[rows, 0]
+    return np.asarray(windows.frames.power)[frames].argmax(-1)
+
+
+def share_out(seeds: Sequence[int], partition: Partition, windows: Windows, rows: Rows, nodes: int) -> Rows:
+    """Rows of each seed's nodes, [seeds, nodes, N], of those [seeds, N'] that are to be shared out.
+
+    Args:
+      seeds: a number for each, of what is drawn.
+      partition: how.
+      windows: of a dataset.
+      rows: [seeds, N'].
+      nodes: how many.
+
+    Raises:
+      InputError: a node would be without windows.
+    """
+    if nodes < 1:
+        raise InputError(f"--nodes: expected 1 or more, found {nodes}")
+    index, mask = np.asarray(rows.index), np.asarray(rows.mask)
+    parts = []
+    for seed, own, there in zip(seeds, index, mask, strict=True):
+        chosen = own[there]
+        owners = partition(np.random.default_rng(seed), windows, chosen, nodes)
+        parts.append([chosen[owners == node] for node in range(nodes)])
+        without = [node for node, part in enumerate(parts[-1]) if len(part) == 0]
+        if without:
+            raise InputError(f"--nodes: expected windows for each of {nodes}, found none for number {without[0]}")
+    longest = max(len(part) for nodes_ in parts for part in nodes_)
+
+    def padded(values):
+        return jnp.asarray(np.stack([np.stack([np.pad(v, (0, longest - len(v))) for v in one]) for one in values]))
+
+    masks = [[np.ones(len(part), bool) for part in one] for one in parts]
+    return Rows(padded(parts).astype(jnp.int32), padded(masks))

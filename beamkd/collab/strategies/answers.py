@@ -1,0 +1,136 @@
+"""What strategies have in common whose nodes answer on shared windows, and learn from what all have answered."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from beamkd.base import Array, Rows
+from beamkd.collab.learning import learn
+from beamkd.collab.messages import Message
+from beamkd.collab.nodes import Kind, Own
+from beamkd.collab.strategies.local import begin
+from beamkd.collab.strategy import Exchange, Strategy, as_up_and_down, by_exchange
+from beamkd.losses import masked_mean
+from beamkd.training import FitConfig, Task, supervised_task
+from beamkd.training.batches import over_rows, shuffled
+
+Messages = Callable[[Any, Sequence[Any], Sequence[Array]], tuple[Message, ...]]
+
+
+@struct.dataclass
+class Consensus:
+    """What the centre has.
+
+    Attributes:
+      asked: shared windows that nodes have answered on last, B of them.
+      targets: what is made of that, [B, J + 1, M], or [nodes, B, J + 1, M].
+      known: whether there are any yet.
+      ask: windows that they are to answer on next.
+    """
+
+    asked: Rows
+    targets: Array
+    known: Array
+    ask: Rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Digest:
+    """How nodes learn from shared windows.
+
+    Attributes:
+      windows: B, how many are drawn for a round.
+      loss: of logits and targets [..., M].
+      epochs: on them, in a round.
+      fit: how; the optimizer is that of a node's own training.
+    """
+
+    windows: int
+    loss: Callable[[Array, Array], Array]
+    epochs: int = 1
+    fit: FitConfig = FitConfig(batch_size=64, schedule="constant", l2=0.0)
+
+
+def by_answers(
+    name: str,
+    digest: Digest,
+    pool: Callable[[Array, Array], Array],
+    epochs: int,
+    nodes: int | None = None,
+    messages: Messages = as_up_and_down,
+) -> Strategy:
+    """In each round nodes learn what was made of all answers, then from their own windows, and answer anew.
+
+    Args:
+      name: of the strategy.
+      digest: how they learn from answers.
+      pool: pool(logits [nodes, B, J + 1, M], active [nodes] bool) -> targets [B, J + 1, M]; or with `nodes` those of
+        each of so many, [nodes, B, J + 1, M].
+      epochs: on their own windows, in a round.
+      nodes: see above.
+      messages: as of `Exchange`.
+    """
+
+    def centre(kind, key, own, mine, heard):
+        ask = draw(key, own.shared, digest.windows)
+        (_, *shape) = jax.eval_shape(lambda: answers(kind, mine, own, ask)).shape
+        targets = jnp.zeros((*([] if nodes is None else [nodes]), digest.windows, *shape))
+        return Consensus(ask, targets, jnp.bool_(False), ask)
+
+    def tell(kind, key, own, mine, heard):
+        if nodes is None:
+            return mine
+        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (nodes, *leaf.shape)), mine).replace(
+            targets=mine.targets
+        )
+
+    def work(kind, key, own, mine, heard):
+        to_digest, to_learn = jax.random.split(key)
+        knowing = digested(kind, digest, mine, to_digest, own, heard.asked, heard.targets)
+        mine = jax.tree.map(lambda new, old: jnp.where(heard.known, new, old), knowing, mine)
+        task = supervised_task(kind.forward, kind.take, kind.fit)
+        mine = learn(task, mine, to_learn, own.data, own.train, epochs)
+        return mine, {"logits": answers(kind, mine.params, own, heard.ask)}
+
+    def hear(kind, key, own, mine, heard):
+        said, active = heard
+        targets = pool(said["logits"], active)
+        return Consensus(mine.ask, targets, active.any(), draw(key, own.shared, digest.windows))
+
+    return by_exchange(name, Exchange(begin, centre, tell, work, hear, addressed=nodes is not None, messages=messages))
+
+
+def draw(key: Array, shared: Rows, count: int) -> Rows:
+    """So many of the shared windows, or all if there are fewer; the rest is padding."""
+    chosen = jax.tree.map(lambda leaf: leaf[:count], shuffled(key, shared))
+    lacking = max(count - len(shared.mask), 0)
+    return jax.tree.map(lambda leaf: jnp.pad(leaf, (0, lacking)), chosen)
+
+
+def answers(kind: Kind, params: Any, own: Own, rows: Rows) -> Array:
+    """A node's logits on shared windows [B], [B, J + 1, M]."""
+    found = over_rows(lambda batch: kind.forward(params, batch, None).logits, own.data, rows, kind.take)
+    return found.reshape(-1, *found.shape[2:])[: len(rows.mask)]
+
+
+def digested(kind: Kind, digest: Digest, mine: Any, key: Array, own: Own, rows: Rows, targets: Array) -> Any:
+    """A learner after training on targets [B, ...] of shared windows; the epochs do not count for its schedule."""
+
+    def take(data, places):
+        windows, rows, targets = data
+        chosen = Rows(rows.index[places.index], rows.mask[places.index] & places.mask)
+        return kind.take(windows, chosen), targets[places.index]
+
+    def loss(params, batch, key, **axis):
+        windows, targets = batch
+        each = digest.loss(kind.forward(params, windows, key, **axis).logits, targets)
+        total = masked_mean(each, windows.mask, **axis)
+        return total, {"answers": total}
+
+    every = Rows(jnp.arange(len(rows.mask)), rows.mask)
+    task = Task(loss, take, digest.fit)
+    return learn(task, mine, key, (own.data, rows, targets), every, digest.epochs).replace(epoch=mine.epoch)

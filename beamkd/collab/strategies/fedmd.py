@@ -1,0 +1,49 @@
+"""Everyone learns from the mean of all answers: FedMD (arXiv 1910.03581) and DS-FL (Itahara et al., 2021)."""
+
+import jax
+import jax.numpy as jnp
+
+from beamkd.base import Array
+from beamkd.collab.aggregate import mean
+from beamkd.collab.strategies.answers import Digest, by_answers
+from beamkd.collab.strategy import Strategy
+
+SHARPNESS = 0.1
+"""Temperature by which DS-FL sharpens mean probabilities."""
+
+
+def fedmd(windows: int = 256, epochs: int = 1, aggregate=mean) -> Strategy:
+    """Nodes learn the mean of all logits by their mean absolute error, then from their own windows.
+
+    Args:
+      windows: shared ones, in a round; 5,000 in the paper.
+      epochs: on own windows, in a round.
+      aggregate: one of `beamkd.collab.aggregate`, in place of the mean.
+    """
+
+    def pool(logits, active):
+        return aggregate(logits, active.astype(jnp.float32))
+
+    return by_answers("fedmd", Digest(windows, absolute_error), pool, epochs)
+
+
+def dsfl(windows: int = 256, epochs: int = 1, aggregate=mean) -> Strategy:
+    """Nodes learn the mean of all probabilities, sharpened, by cross-entropy: softmax(mean / 0.1).
+
+    Args as of `fedmd`; windows are 1,000 in the paper.
+    """
+
+    def pool(logits, active):
+        shares = aggregate(jax.nn.softmax(logits), active.astype(jnp.float32))
+        return jax.nn.softmax(shares / SHARPNESS)
+
+    return by_answers("dsfl", Digest(windows, _cross_entropy), pool, epochs)
+
+
+def absolute_error(logits: Array, targets: Array) -> Array:
+    """Mean absolute error of logits [..., M], [...]."""
+    return jnp.abs(logits - targets).mean(-1)
+
+
+def _cross_entropy(logits: Array, targets: Array) -> Array:
+    return -(targets * jax.nn.log_softmax(logits)).sum(-1)

@@ -1,0 +1,185 @@
+"""How nodes and a centre learn from one another: a strategy, its rounds, and what crosses in them."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from beamkd.base import Array, InputError, Model
+from beamkd.collab.messages import Message
+from beamkd.collab.nodes import Federation
+
+
+@struct.dataclass
+class State:
+    """A strategy after some rounds; all that a checkpoint needs.
+
+    Attributes:
+      nodes: what the nodes of each group have, [seeds, nodes, ...].
+      centre: what the centre has, [seeds, ...].
+    """
+
+    nodes: tuple[Any, ...]
+    centre: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Strategy:
+    """Pure functions of arrays.
+
+    Attributes:
+      init: init(keys [seeds], federation) -> the state before the first round.
+      round: round(keys [seeds], state, federation, active) -> (state, messages). `active` [seeds, nodes] bool: which
+        nodes take part; the others keep what they have and say nothing.
+      deployed: deployed(state, federation) -> the networks that each group's nodes predict by, [seeds, nodes, ...].
+      exchange: what these are made of, where it is an `Exchange`; a network of processes runs that.
+    """
+
+    init: Callable[[Array, Federation], State]
+    round: Callable[[Array, State, Federation, Array], tuple[State, tuple[Message, ...]]]
+    deployed: Callable[[State, Federation], tuple[Model, ...]]
+    exchange: "Exchange | None" = None
+
+
+def as_up_and_down(told: Any, sent: Sequence[Any], active: Sequence[Array]) -> tuple[Message, ...]:
+    """The messages of a round in which the centre tells all nodes the same, and each says something to it."""
+    everyone = sum(each.sum(1, keepdims=True) for each in active)
+    down = () if told is None else (Message("down", jax.tree.map(lambda leaf: leaf[:, None], told), everyone),)
+    ups = (Message("up", says, each.astype(int)) for says, each in zip(sent, active, strict=True))
+    return down + tuple(message for message in ups if jax.tree.leaves(message.arrays))
+
+
+@dataclasses.dataclass(frozen=True)
+class Exchange:
+    """A strategy whose nodes, in each round, hear something from the centre, work, and say something to it.
+
+    Its functions are pure, and of one node or of the centre, for one seed: function(kind, key, own, mine, heard), with
+    `mine` what it has after the round before, its initial weights before the first one, and `heard` as follows.
+
+    Attributes:
+      node: of a node, before the first round, hears nothing -> what it has.
+      centre: the same of the centre.
+      tell: of the centre, hears nothing -> what it tells the nodes; None where it never tells anything.
+      work: of a node, hears that -> (what it has, what it says).
+      learn: of the centre, hears (what nodes say [nodes, ...], which are active [nodes] bool) -> what it has. Where
+        what they say is not of one shape, it is a tuple by group.
+      central: whether nodes predict by the centre's network, once there is one; otherwise by their own. Its weights
+        are the attribute `params` of what the centre, or a node, has.
+      addressed: whether the centre tells each node something else, [nodes, ...].
+      alike: whether all must have the same network.
+      messages: which messages these are: messages(told, said, active) of lists by group.
+    """
+
+    node: Callable
+    centre: Callable
+    tell: Callable | None
+    work: Callable
+    learn: Callable
+    central: bool = False
+    addressed: bool = False
+    alike: bool = False
+    messages: Callable[[Any, Sequence[Any], Sequence[Array]], tuple[Message, ...]] = as_up_and_down
+
+
+def by_exchange(name: str, exchange: Exchange) -> Strategy:
+    """The strategy of an exchange; `name` is for what is refused."""
+
+    def init(keys, federation):
+        if exchange.alike and len(federation.groups) > 1:
+            raise InputError(f"{name}: expected nodes with equal networks, found {len(federation.groups)} kinds")
+        at_nodes, at_centre = _split(keys, 2)
+        nodes = tuple(
+            federation.at_nodes(exchange.node, number)(at_nodes, group.model.params, None)
+            for number, group in enumerate(federation.groups)
+        )
+        return State(nodes, federation.at_centre(exchange.centre)(at_centre, federation.centre.model.params, None))
+
+    def one_round(keys, state, federation, active):
+        to_tell, to_work, to_learn = _split(keys, 3)
+        told = federation.at_centre(exchange.tell)(to_tell, state.centre, None) if exchange.tell else None
+        takes_part, nodes, said = federation.by_group(active), [], []
+        for number, before in enumerate(state.nodes):
+            after, says = federation.at_nodes(exchange.work, number, exchange.addressed)(to_work, before, told)
+            nodes.append(_where(takes_part[number], after, before))
+            said.append(says)
+        centre = federation.at_centre(exchange.learn)(to_learn, state.centre, (together(said), active))
+        return State(tuple(nodes), centre), exchange.messages(told, said, takes_part)
+
+    def deployed(state, federation):
+        if not exchange.central:
+            own = zip(federation.groups, state.nodes, strict=True)
+            return tuple(dataclasses.replace(group.model, params=nodes.params) for group, nodes in own)
+        centre = dataclasses.replace(federation.centre.model, params=state.centre.params)
+        return tuple(_at_each(centre, group.size) for group in federation.groups)
+
+    return Strategy(init, one_round, deployed, exchange)
+
+
+def _at_each(model: Model, nodes: int) -> Model:
+    """A network [seeds, ...] as one at each of so many nodes, [seeds, nodes, ...]."""
+    params = jax.tree.map(lambda leaf: jnp.repeat(leaf[:, None], nodes, axis=1), model.params)
+    return dataclasses.replace(model, params=params)
+
+
+def together(said: Sequence[Any]) -> Any:
+    """What the nodes of all groups say, [seeds, nodes, ...], if it is of one shape; a tuple by group otherwise."""
+    shapes = [jax.tree.map(lambda leaf: leaf.shape[2:], says) for says in said]
+    if any(shape != shapes[0] for shape in shapes):
+        return tuple(said)
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=1), *said)
+
+
+def run_rounds(
+    keys: Array,
+    strategy: Strategy,
+    federation: Federation,
+    rounds: int,
+    active: Callable[[int], Array] | None = None,
+    state: State | None = None,
+    first: int = 0,
+    after: Callable[[int, State, tuple[Message, ...]], None] = lambda number, state, messages: None,
+) -> State:
+    """Run a strategy.
+
+    Args:
+      keys: [seeds]; each round derives its own.
+      strategy: how.
+      federation: who.
+      rounds: how many in all.
+      active: active(round) -> [seeds, nodes] bool, who takes part; all if None.
+      state: to go on with, after `first` rounds; None: from the start.
+      first: how many rounds that has had.
+      after: is called with each round's number, the state after it, and its messages.
+
+    Returns:
+      The state after the last round.
+    """
+    if state is None:
+        state = strategy.init(_folded(keys, 0), federation)
+    everyone = jnp.ones((federation.seeds, federation.nodes), bool)
+    for number in range(first, rounds):
+        takes_part = everyone if active is None else active(number)
+        state, messages = strategy.round(_folded(keys, 1 + number), state, federation, takes_part)
+        after(number, state, messages)
+    return state
+
+
+def _folded(keys: Array, number: int) -> Array:
+    return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
+
+
+def _split(keys: Array, count: int) -> Array:
+    """Keys for so many purposes, [purposes, seeds]."""
+    return jax.vmap(lambda key: jax.random.split(key, count), out_axes=1)(keys)
+
+
+def _where(chosen: Array, yes: Any, no: Any) -> Any:
+    """Of each node [seeds, nodes] one or the other."""
+
+    def where(a, b):
+        return jnp.where(chosen.reshape(*chosen.shape, *[1] * (a.ndim - 2)), a, b)
+
+    return jax.tree.map(where, yes, no)

@@ -1,0 +1,181 @@
+"""Rounds: answers that are known, what crosses, who takes part."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from beamkd.base import InputError, Rows
+from beamkd.collab import STRATEGIES, Ledger, pack, run_rounds
+from beamkd.collab.learning import beginner
+from beamkd.collab.strategies.answers import Digest, answers, digested, draw
+from beamkd.collab.strategies.fedmd import absolute_error
+from beamkd.training import FitConfig, map_members, supervised_task
+from tests.collab.federations import SEEDS, dataset_of, federation_of, keys_of, leaves
+from tests.xla import OLD_EMITTERS
+
+ROUNDS = 2
+PLAIN = FitConfig(epochs=1, batch_size=1000, optimizer="sgd", momentum=0.0, l2=0.0, clip=0.0, schedule="constant")
+"""Steps along the gradient over all of a node's windows."""
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return dataset_of()
+
+
+def same(one, other):
+    for a, b in zip(leaves(one), leaves(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_averaging_a_single_node_is_to_train_alone_bit_for_bit(dataset):
+    # By the emitters that users have: the others round unlike programs otherwise.
+    usual = {"xla_cpu_use_fusion_emitters": True} if OLD_EMITTERS else None
+    over_members = functools.partial(map_members, compiler_options=usual)
+    federation = federation_of(dataset, sizes=(3,), over_members=over_members)
+    alone, averaged = (
+        strategy.deployed(run_rounds(keys_of(), strategy, federation, ROUNDS), federation)
+        for strategy in (STRATEGIES["local"](), STRATEGIES["fedavg"]())
+    )
+    same(alone[0].params, averaged[0].params)
+    assert not np.array_equal(leaves(alone[0].params)[0], leaves(federation.groups[0].model.params)[0])
+
+
+def test_averaging_after_one_step_is_a_step_on_all_windows(dataset):
+    # Each node has as many windows, so the mean of gradients is that of the whole.
+    train = dataset.split.train
+    each = int(np.asarray(train.mask).sum(1).min()) // 2
+    halves = Rows(train.index[:, : 2 * each].reshape(SEEDS, 2, each), train.mask[:, : 2 * each].reshape(SEEDS, 2, each))
+    federation = federation_of(dataset, halves, fit=PLAIN)
+    state = run_rounds(keys_of(), STRATEGIES["fedavg"](), federation, 1)
+    group = federation.groups[0]
+    for seed in range(SEEDS):
+        rows = Rows(train.index[seed, : 2 * each], train.mask[seed, : 2 * each])
+        params = jax.tree.map(lambda leaf, seed=seed: leaf[seed, 0], group.model.params)
+        task = supervised_task(group.kind.forward, group.kind.take)
+        batch = task.take(group.own.data, rows)
+        gradient = jax.grad(lambda params, batch=batch, task=task: task.loss(params, batch, None)[0])(params)
+        expected = jax.tree.map(lambda weight, slope: weight - PLAIN.learning_rate * slope, params, gradient)
+        for found, wanted in zip(leaves(state.centre.params), leaves(expected), strict=True):
+            np.testing.assert_allclose(found[seed], wanted, atol=1e-6)
+
+
+def test_a_proximal_term_keeps_nodes_near_what_they_began_with(dataset):
+    federation = federation_of(dataset)
+
+    def moved(**options):
+        state = run_rounds(keys_of(), STRATEGIES["fedavg"](epochs=3, **options), federation, 1)
+        begun = federation.groups[0].model.params
+        return sum(np.square(a - b).sum() for a, b in zip(leaves(state.nodes[0].params), leaves(begun), strict=True))
+
+    assert moved(proximal=100.0) < 0.5 * moved()
+
+
+def test_weights_of_unlike_networks_are_not_averaged(dataset):
+    with pytest.raises(InputError, match="^fedavg: expected nodes with equal networks, found 2 kinds$"):
+        run_rounds(keys_of(), STRATEGIES["fedavg"](), federation_of(dataset, sizes=(3, 2)), 1)
+
+
+def answers_of(federation, state, seed):
+    """Logits of all nodes on the windows that they were asked about, [nodes, B, J + 1, M]."""
+    rows = jax.tree.map(lambda leaf: leaf[seed], state.centre.asked)
+    found = []
+    for group, nodes in zip(federation.groups, state.nodes, strict=True):
+        windows = group.kind.take(group.own.data, rows)
+        for node in range(group.size):
+            params = jax.tree.map(lambda leaf, node=node: leaf[seed, node], nodes.params)
+            found.append(group.kind.forward(params, windows, None).logits)
+    return np.array(found, np.float64)
+
+
+@pytest.mark.parametrize("name", ["fedmd", "dsfl"])
+def test_nodes_learn_from_the_mean_of_all_answers(dataset, name):
+    federation = federation_of(dataset, sizes=(3, 3, 2))
+    state = run_rounds(keys_of(), STRATEGIES[name](windows=20), federation, 1)
+    logits = np.stack([answers_of(federation, state, seed) for seed in range(SEEDS)])
+    if name == "fedmd":
+        expected = logits.mean(1)
+    else:
+        shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        sharp = np.exp(shares.mean(1) / 0.1)
+        expected = sharp / sharp.sum(-1, keepdims=True)
+    np.testing.assert_allclose(state.centre.targets, expected, rtol=1e-4, atol=1e-5)
+    assert np.asarray(state.centre.known).all()
+
+
+def test_a_node_that_digests_comes_nearer_to_the_targets(dataset):
+    group = federation_of(dataset, sizes=(3,)).groups[0]
+    own, params = (
+        jax.tree.map(lambda leaf: leaf[0, 0], tree) for tree in (group.own.replace(data=None), group.model.params)
+    )
+    own = own.replace(data=group.own.data)
+    rows, digest = draw(jax.random.key(0), own.shared, 30), Digest(30, absolute_error, epochs=60)
+    targets = 1 + answers(group.kind, params, own, rows)
+    learner = beginner(group.kind.fit, params)
+    after = jax.jit(functools.partial(digested, group.kind, digest))(learner, jax.random.key(1), own, rows, targets)
+    mask = np.asarray(rows.mask)
+
+    def error(params):
+        return np.abs(answers(group.kind, params, own, rows) - targets)[mask].mean()
+
+    assert error(after.params) < 0.9 * error(params) and after.epoch == 0
+
+
+def test_windows_are_drawn_once_and_padding_last():
+    shared = Rows(jnp.arange(10, 15), jnp.array([True, True, False, True, True]))
+    for count, there in ((3, 3), (8, 4)):
+        rows = draw(jax.random.key(0), shared, count)
+        assert rows.index.shape == rows.mask.shape == (count,) and rows.mask.sum() == there
+        chosen = np.asarray(rows.index)[np.asarray(rows.mask)]
+        assert len(set(chosen)) == there and set(chosen) <= {10, 11, 13, 14}
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_bytes_are_those_of_serialized_messages(dataset, name):
+    sizes = (3, 3) if name == "fedavg" else (3, 2)
+    federation, ledger, seen = federation_of(dataset, sizes=sizes), Ledger(), []
+
+    def after(number, state, messages):
+        ledger.add(number, state, messages)
+        seen.append(messages)
+
+    run_rounds(keys_of(), STRATEGIES[name](), federation, ROUNDS, after=after)
+    for link in ("up", "down"):
+        expected = np.zeros(SEEDS, int)
+        for message in (message for messages in seen for message in messages if message.link == link):
+            for seed in range(SEEDS):
+                for sender, receivers in enumerate(np.asarray(message.receivers)[seed]):
+                    own = jax.tree.map(lambda leaf, at=(seed, sender): np.asarray(leaf)[at], message.arrays)
+                    expected[seed] += receivers * len(pack(own))
+        np.testing.assert_array_equal(ledger.total(link), expected)
+        assert (expected.min() > 0) == (name != "local")
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_node_that_takes_no_part_keeps_what_it_has_and_says_nothing(dataset, name):
+    federation = federation_of(dataset)
+    active = jnp.array([[True, False], [False, False]])
+    strategy, seen = STRATEGIES[name](), []
+    before = strategy.init(keys_of(), federation)
+    options = {"active": lambda number: active, "after": lambda number, state, messages: seen.extend(messages)}
+    after = run_rounds(keys_of(), strategy, federation, 1, state=before, **options)
+    for old, new in zip(leaves(before.nodes), leaves(after.nodes), strict=True):
+        np.testing.assert_array_equal(old[0, 1], new[0, 1])
+        np.testing.assert_array_equal(old[1], new[1])
+    assert any(
+        (old[0, 0] != new[0, 0]).any() for old, new in zip(leaves(before.nodes), leaves(after.nodes), strict=True)
+    )
+    assert all(np.isfinite(leaf).all() for leaf in leaves(after.centre))
+    for message in seen:
+        expected = {"up": active.astype(int), "down": active.sum(1, keepdims=True)}[message.link]
+        np.testing.assert_array_equal(message.receivers, expected)
+
+
+def test_rounds_go_on_from_where_they_were_with_the_same_bits(dataset):
+    federation, strategy = federation_of(dataset, sizes=(3, 2)), STRATEGIES["fedmd"](windows=20)
+    whole = run_rounds(keys_of(), strategy, federation, 3)
+    part = run_rounds(keys_of(), strategy, federation, 1)
+    same(whole, run_rounds(keys_of(), strategy, federation, 3, state=part, first=1))
