@@ -10,11 +10,16 @@ import pytest
 from beamkd.base import InputError, Rows
 from beamkd.collab import STRATEGIES, Ledger, pack, run_rounds
 from beamkd.collab.learning import beginner
+from beamkd.collab.strategies import complete, dsfl, fedavg, fedmd, hierarchical, local, mutual, random_graph, ring
 from beamkd.collab.strategies.answers import Digest, answers, digested, draw
 from beamkd.collab.strategies.fedmd import absolute_error
+from beamkd.collab.strategies.mutual import checked
 from beamkd.training import FitConfig, map_members, supervised_task
 from tests.collab.federations import SEEDS, dataset_of, federation_of, keys_of, leaves
 from tests.xla import OLD_EMITTERS
+
+LINKS = {"local": set(), "mutual": {"between"}, "hierarchical": {"up", "edge up", "edge down", "down"}}
+"""What messages cross, where that is not 'up' and 'down'."""
 
 ROUNDS = 2
 PLAIN = FitConfig(epochs=1, batch_size=1000, optimizer="sgd", momentum=0.0, l2=0.0, clip=0.0, schedule="constant")
@@ -38,7 +43,7 @@ def test_averaging_a_single_node_is_to_train_alone_bit_for_bit(dataset):
     federation = federation_of(dataset, sizes=(3,), over_members=over_members)
     alone, averaged = (
         strategy.deployed(run_rounds(keys_of(), strategy, federation, ROUNDS), federation)
-        for strategy in (STRATEGIES["local"](), STRATEGIES["fedavg"]())
+        for strategy in (local(), fedavg())
     )
     same(alone[0].params, averaged[0].params)
     assert not np.array_equal(leaves(alone[0].params)[0], leaves(federation.groups[0].model.params)[0])
@@ -50,7 +55,7 @@ def test_averaging_after_one_step_is_a_step_on_all_windows(dataset):
     each = int(np.asarray(train.mask).sum(1).min()) // 2
     halves = Rows(train.index[:, : 2 * each].reshape(SEEDS, 2, each), train.mask[:, : 2 * each].reshape(SEEDS, 2, each))
     federation = federation_of(dataset, halves, fit=PLAIN)
-    state = run_rounds(keys_of(), STRATEGIES["fedavg"](), federation, 1)
+    state = run_rounds(keys_of(), fedavg(), federation, 1)
     group = federation.groups[0]
     for seed in range(SEEDS):
         rows = Rows(train.index[seed, : 2 * each], train.mask[seed, : 2 * each])
@@ -67,7 +72,7 @@ def test_a_proximal_term_keeps_nodes_near_what_they_began_with(dataset):
     federation = federation_of(dataset)
 
     def moved(**options):
-        state = run_rounds(keys_of(), STRATEGIES["fedavg"](epochs=3, **options), federation, 1)
+        state = run_rounds(keys_of(), fedavg(epochs=3, **options), federation, 1)
         begun = federation.groups[0].model.params
         return sum(np.square(a - b).sum() for a, b in zip(leaves(state.nodes[0].params), leaves(begun), strict=True))
 
@@ -76,7 +81,7 @@ def test_a_proximal_term_keeps_nodes_near_what_they_began_with(dataset):
 
 def test_weights_of_unlike_networks_are_not_averaged(dataset):
     with pytest.raises(InputError, match="^fedavg: expected nodes with equal networks, found 2 kinds$"):
-        run_rounds(keys_of(), STRATEGIES["fedavg"](), federation_of(dataset, sizes=(3, 2)), 1)
+        run_rounds(keys_of(), fedavg(), federation_of(dataset, sizes=(3, 2)), 1)
 
 
 def answers_of(federation, state, seed):
@@ -94,7 +99,7 @@ def answers_of(federation, state, seed):
 @pytest.mark.parametrize("name", ["fedmd", "dsfl"])
 def test_nodes_learn_from_the_mean_of_all_answers(dataset, name):
     federation = federation_of(dataset, sizes=(3, 3, 2))
-    state = run_rounds(keys_of(), STRATEGIES[name](windows=20), federation, 1)
+    state = run_rounds(keys_of(), {"fedmd": fedmd, "dsfl": dsfl}[name](windows=20), federation, 1)
     logits = np.stack([answers_of(federation, state, seed) for seed in range(SEEDS)])
     if name == "fedmd":
         expected = logits.mean(1)
@@ -135,15 +140,17 @@ def test_windows_are_drawn_once_and_padding_last():
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_bytes_are_those_of_serialized_messages(dataset, name):
-    sizes = (3, 3) if name == "fedavg" else (3, 2)
+    sizes = (3, 3) if name.startswith("fed") and name not in ("fedmd", "feddf") else (3, 2)
     federation, ledger, seen = federation_of(dataset, sizes=sizes), Ledger(), []
 
     def after(number, state, messages):
         ledger.add(number, state, messages)
         seen.append(messages)
 
-    run_rounds(keys_of(), STRATEGIES[name](), federation, ROUNDS, after=after)
-    for link in ("up", "down"):
+    run_rounds(keys_of(), STRATEGIES[name](2), federation, ROUNDS, after=after)
+    links = {message.link for messages in seen for message in messages}
+    assert links == LINKS.get(name, {"up", "down"})
+    for link in links:
         expected = np.zeros(SEEDS, int)
         for message in (message for messages in seen for message in messages if message.link == link):
             for seed in range(SEEDS):
@@ -151,14 +158,14 @@ def test_bytes_are_those_of_serialized_messages(dataset, name):
                     own = jax.tree.map(lambda leaf, at=(seed, sender): np.asarray(leaf)[at], message.arrays)
                     expected[seed] += receivers * len(pack(own))
         np.testing.assert_array_equal(ledger.total(link), expected)
-        assert (expected.min() > 0) == (name != "local")
+        assert expected.min() > 0
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_node_that_takes_no_part_keeps_what_it_has_and_says_nothing(dataset, name):
     federation = federation_of(dataset)
     active = jnp.array([[True, False], [False, False]])
-    strategy, seen = STRATEGIES[name](), []
+    strategy, seen = STRATEGIES[name](2), []
     before = strategy.init(keys_of(), federation)
     options = {"active": lambda number: active, "after": lambda number, state, messages: seen.extend(messages)}
     after = run_rounds(keys_of(), strategy, federation, 1, state=before, **options)
@@ -170,12 +177,58 @@ def test_a_node_that_takes_no_part_keeps_what_it_has_and_says_nothing(dataset, n
     )
     assert all(np.isfinite(leaf).all() for leaf in leaves(after.centre))
     for message in seen:
-        expected = {"up": active.astype(int), "down": active.sum(1, keepdims=True)}[message.link]
-        np.testing.assert_array_equal(message.receivers, expected)
+        expected = {"up": [[1, 0], [0, 0]], "down": [[1], [0]], "between": [[0, 0], [0, 0]]}
+        np.testing.assert_array_equal(message.receivers, expected.get(message.link, [[1], [0]]))
 
 
 def test_rounds_go_on_from_where_they_were_with_the_same_bits(dataset):
-    federation, strategy = federation_of(dataset, sizes=(3, 2)), STRATEGIES["fedmd"](windows=20)
+    federation, strategy = federation_of(dataset, sizes=(3, 2)), fedmd(windows=20)
     whole = run_rounds(keys_of(), strategy, federation, 3)
     part = run_rounds(keys_of(), strategy, federation, 1)
     same(whole, run_rounds(keys_of(), strategy, federation, 3, state=part, first=1))
+
+
+def test_two_neighbours_learn_from_each_other(dataset):
+    federation = federation_of(dataset, sizes=(3, 2))
+    state = run_rounds(keys_of(), mutual(complete(2), windows=20), federation, 1)
+    for seed in range(SEEDS):
+        logits = answers_of(federation, state, seed)
+        shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        np.testing.assert_allclose(state.centre.targets[seed], shares[::-1], rtol=1e-4, atol=1e-6)
+
+
+def test_servers_at_the_edge_count_alike(dataset):
+    federation = federation_of(dataset, sizes=(3, 3, 3))
+    state = run_rounds(keys_of(), hierarchical((0, 0, 1), windows=20), federation, 1)
+    for seed in range(SEEDS):
+        logits = answers_of(federation, state, seed)
+        shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        expected = 0.25 * shares[0] + 0.25 * shares[1] + 0.5 * shares[2]
+        np.testing.assert_allclose(state.centre.targets[seed], expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("graph", "told"),
+    [
+        (np.ones((2, 3)), "expected nodes x nodes, found 2 x 3"),
+        (np.array([[0, 1], [0, 0]]), "expected a symmetric one, found 0 and 1 unequal"),
+        (np.eye(3), "expected a connected graph, found no way from node 0 to 1"),
+    ],
+)
+def test_graphs_by_which_not_all_are_reached_are_refused(graph, told):
+    with pytest.raises(InputError, match=f"^adjacency matrix: {told}$"):
+        mutual(graph)
+
+
+@pytest.mark.parametrize("graph", [ring, complete, random_graph])
+def test_graphs_join_all_nodes(graph):
+    for nodes in (2, 3, 7):
+        found = graph(nodes)
+        assert found.shape == (nodes, nodes) and not found.diagonal().any()
+        np.testing.assert_array_equal(checked(found), found)
+    np.testing.assert_array_equal(ring(4).sum(1), 2)
+
+
+def test_servers_without_nodes_are_refused():
+    with pytest.raises(InputError, match="^edges: expected nodes for each of 3 servers, found none for 1$"):
+        hierarchical((0, 2, 2))

@@ -3,14 +3,34 @@
 from collections.abc import Callable
 
 from beamkd.collab.strategies.fedavg import fedavg
+from beamkd.collab.strategies.feddf import feddf
 from beamkd.collab.strategies.fedmd import dsfl, fedmd
 from beamkd.collab.strategies.local import local
+from beamkd.collab.strategies.mutual import complete, hierarchical, mutual, random_graph, ring
 from beamkd.collab.strategy import Strategy
 
-STRATEGIES: dict[str, Callable[..., Strategy]] = {
-    "local": local,
-    "fedavg": fedavg,
-    "fedmd": fedmd,
-    "dsfl": dsfl,
+STRATEGIES: dict[str, Callable[[int], Strategy]] = {
+    "local": lambda nodes: local(),
+    "fedavg": lambda nodes: fedavg(),
+    "fedprox": lambda nodes: fedavg(proximal=0.1),
+    "fedmd": lambda nodes: fedmd(),
+    "dsfl": lambda nodes: dsfl(),
+    "feddf": lambda nodes: feddf(),
+    "mutual": lambda nodes: mutual(ring(nodes)),
+    "hierarchical": lambda nodes: hierarchical(tuple(node * -(-nodes // 3) // nodes for node in range(nodes))),
 }
-"""By name: what makes a strategy, with its own settings."""
+"""By name: makes a strategy for so many nodes, with its usual settings."""
+
+__all__ = [
+    "STRATEGIES",
+    "complete",
+    "dsfl",
+    "fedavg",
+    "feddf",
+    "fedmd",
+    "hierarchical",
+    "local",
+    "mutual",
+    "random_graph",
+    "ring",
+]

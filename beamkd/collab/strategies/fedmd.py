@@ -7,6 +7,7 @@ from beamkd.base import Array
 from beamkd.collab.aggregate import mean
 from beamkd.collab.strategies.answers import Digest, by_answers
 from beamkd.collab.strategy import Strategy
+from beamkd.losses import soft_cross_entropy
 
 SHARPNESS = 0.1
 """Temperature by which DS-FL sharpens mean probabilities."""
@@ -37,13 +38,9 @@ def dsfl(windows: int = 256, epochs: int = 1, aggregate=mean) -> Strategy:
         shares = aggregate(jax.nn.softmax(logits), active.astype(jnp.float32))
         return jax.nn.softmax(shares / SHARPNESS)
 
-    return by_answers("dsfl", Digest(windows, _cross_entropy), pool, epochs)
+    return by_answers("dsfl", Digest(windows, soft_cross_entropy), pool, epochs)
 
 
 def absolute_error(logits: Array, targets: Array) -> Array:
     """Mean absolute error of logits [..., M], [...]."""
     return jnp.abs(logits - targets).mean(-1)
-
-
-def _cross_entropy(logits: Array, targets: Array) -> Array:
-    return -(targets * jax.nn.log_softmax(logits)).sum(-1)
