@@ -9,13 +9,13 @@ import jax.numpy as jnp
 from flax import struct
 
 from beamkd.base import Array, Rows
-from beamkd.collab.learning import learn
+from beamkd.collab.learning import Learner, learn
 from beamkd.collab.messages import Message
 from beamkd.collab.nodes import Kind, Own
 from beamkd.collab.strategies.local import begin
 from beamkd.collab.strategy import Exchange, Strategy, as_up_and_down, by_exchange
-from beamkd.losses import masked_mean
-from beamkd.training import FitConfig, Task, supervised_task
+from beamkd.losses import cross_entropy, masked_mean
+from beamkd.training import FitConfig, Task, mean_over_labels, supervised_task
 from beamkd.training.batches import over_rows, shuffled
 
 Messages = Callable[[Any, Sequence[Any], Sequence[Array]], tuple[Message, ...]]
@@ -40,19 +40,21 @@ class Consensus:
 
 @dataclasses.dataclass(frozen=True)
 class Digest:
-    """How nodes learn from shared windows.
+    """How a network learns from answers on some windows.
 
     Attributes:
       windows: B, how many are drawn for a round.
       loss: of logits and targets [..., M].
       epochs: on them, in a round.
-      fit: how; the optimizer is that of a node's own training.
+      fit: how; the optimizer is that of the network's other training.
+      alpha: weight of this loss against the labels; at 1 no label is looked at.
     """
 
     windows: int
     loss: Callable[[Array, Array], Array]
     epochs: int = 1
     fit: FitConfig = FitConfig(batch_size=64, schedule="constant", l2=0.0)
+    alpha: float = 1.0
 
 
 def by_answers(
@@ -91,7 +93,7 @@ def by_answers(
     def work(kind, key, own, mine, heard):
         to_digest, to_learn = jax.random.split(key)
         knowing = digested(kind, digest, mine, to_digest, own, heard.asked, heard.targets)
-        mine = jax.tree.map(lambda new, old: jnp.where(heard.known, new, old), knowing, mine)
+        mine = where(heard.known, knowing.replace(epoch=mine.epoch), mine)  # shared windows leave its schedule alone
         task = supervised_task(kind.forward, kind.take, kind.fit)
         mine = learn(task, mine, to_learn, own.data, own.train, epochs)
         return mine, {"logits": answers(kind, mine.params, own, heard.ask)}
@@ -117,8 +119,9 @@ def answers(kind: Kind, params: Any, own: Own, rows: Rows) -> Array:
     return found.reshape(-1, *found.shape[2:])[: len(rows.mask)]
 
 
-def digested(kind: Kind, digest: Digest, mine: Any, key: Array, own: Own, rows: Rows, targets: Array) -> Any:
-    """A learner after training on targets [B, ...] of shared windows; the epochs do not count for its schedule."""
+def digested(kind: Kind, digest: Digest, mine: Learner, key: Array, own: Own, rows: Rows, targets: Array) -> Learner:
+    """A learner after training on targets [B, J + 1, M] of some windows [B]."""
+    on_labels = mean_over_labels(cross_entropy)
 
     def take(data, places):
         windows, rows, targets = data
@@ -127,10 +130,16 @@ def digested(kind: Kind, digest: Digest, mine: Any, key: Array, own: Own, rows: 
 
     def loss(params, batch, key, **axis):
         windows, targets = batch
-        each = digest.loss(kind.forward(params, windows, key, **axis).logits, targets)
-        total = masked_mean(each, windows.mask, **axis)
-        return total, {"answers": total}
+        logits = kind.forward(params, windows, key, **axis).logits
+        parts = {"answers": masked_mean(digest.loss(logits, targets), windows.mask, **axis)}
+        if digest.alpha < 1:
+            parts["labels"] = on_labels(logits, windows.labels, **axis)
+        return digest.alpha * parts["answers"] + (1 - digest.alpha) * parts.get("labels", 0.0), parts
 
     every = Rows(jnp.arange(len(rows.mask)), rows.mask)
-    task = Task(loss, take, digest.fit)
-    return learn(task, mine, key, (own.data, rows, targets), every, digest.epochs).replace(epoch=mine.epoch)
+    return learn(Task(loss, take, digest.fit), mine, key, (own.data, rows, targets), every, digest.epochs)
+
+
+def where(condition: Array, yes: Any, no: Any) -> Any:
+    """One pytree or the other."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

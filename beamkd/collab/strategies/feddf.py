@@ -11,7 +11,7 @@ from flax import struct
 from beamkd.base import Array, Rows
 from beamkd.collab.aggregate import mean
 from beamkd.collab.learning import Learner, beginner, learn
-from beamkd.collab.strategies.answers import Digest, answers, digested, draw
+from beamkd.collab.strategies.answers import Digest, answers, digested, draw, where
 from beamkd.collab.strategies.local import begin
 from beamkd.collab.strategy import Exchange, Strategy, by_exchange
 from beamkd.losses import kl
@@ -67,7 +67,6 @@ def feddf(
         to_digest, to_draw = jax.random.split(key)
         targets = aggregate(said["logits"], active.astype(jnp.float32))
         taught = digested(kind, digest, mine.learner, to_digest, own, mine.ask, targets)
-        taught = jax.tree.map(lambda new, old: jnp.where(active.any(), new, old), taught, mine.learner)
-        return Taught(taught, draw(to_draw, own.shared, windows))
+        return Taught(where(active.any(), taught, mine.learner), draw(to_draw, own.shared, windows))
 
     return by_exchange("feddf", Exchange(begin, centre, tell, work, teach, central=True))
