@@ -41,6 +41,9 @@ from experiments.common.run import Run
 TITLES = {"lidar": "LiDAR", "radar": "radar", "doppler": "Doppler", "masks": "camera", "gps": "position"}
 """How tables call sensors."""
 
+DROPOUT = 0.5
+"""Of the teachers' codes."""
+
 EQUAL = 0.01
 """What is still called equal: a point."""
 
@@ -60,9 +63,9 @@ class Multimodal(KdFlags):
     """How many seeds: each draws split, weights and batches."""
     sensor_dropout: float = 0.3
     """Probability with which a sensor is left out of a window in the training of the teacher with modality dropout."""
-    teacher_fit: FitConfig = FitConfig(epochs=40, patience=10, clip=1)
+    teacher_fit: FitConfig = FitConfig(epochs=60, patience=10, clip=1)
     """Training of the teachers."""
-    student_fit: FitConfig = FitConfig(epochs=60, patience=15, clip=1)
+    student_fit: FitConfig = FitConfig(epochs=120, patience=20, clip=1, learning_rate=3e-3)
     """Training of the students, with and without a teacher."""
     recipe: Recipe = BEAMKD
     """Of the students without data."""
@@ -105,7 +108,7 @@ class Source:
     @functools.cache  # noqa: B019, for a source lives as long as its study
     def teacher(self, sensors: tuple[str, ...], dropout: float = 0.0) -> Trained:
         """A teacher of some sensors, on the real labels."""
-        module = SensorTeacher(sensors=sensors, sensor_dropout=dropout, beams=self.dataset.beams)
+        module = SensorTeacher(sensors=sensors, dropout=DROPOUT, sensor_dropout=dropout, beams=self.dataset.beams)
         return self._on_labels(module, teacher_name(self.dataset, sensors, dropout), self.config.teacher_fit)
 
     @property

@@ -30,17 +30,18 @@ def draw_frontier(results: dict[str, Any], models: dict[str, Any]) -> plt.Figure
     flops = np.array([models[name]["flops_per_window"] for name in names]) / 1e6
     found = [mean_and_error(np.mean(results["methods"][name]["top5"], -1)) for name in names]
     means, errors = (np.array([float(pair[part]) for pair in found]) for part in (0, 1))
-    figure, axes = plt.subplots(figsize=(9.5, 6), layout="constrained")
+    figure, axes = plt.subplots(figsize=(11, 6), layout="constrained")
     for place, name in enumerate(names):
         _, colour = KINDS[name.partition("_")[0]]
-        area = 20 + 0.002 * models[name]["parameters"]
+        area = 20 + 0.001 * models[name]["parameters"]
         axes.errorbar(flops[place], means[place], errors[place], color=colour, capsize=2, linewidth=1, zorder=2)
         axes.scatter(flops[place], means[place], area, color=colour, alpha=0.75, zorder=3)
-        right = flops[place] < np.sqrt(flops.min() * flops.max())
-        beside = {"xytext": (8 if right else -8, 4), "textcoords": "offset points", "fontsize": 8}
-        axes.annotate(label_of(results, name), (flops[place], means[place]), ha="left" if right else "right", **beside)
+        number = {"xytext": (6, 5), "textcoords": "offset points", "fontsize": 9}
+        axes.annotate(str(place + 1), (flops[place], means[place]), **number)
     best = frontier(flops, means)
     axes.plot(flops[best], means[best], color="#2ca02c", drawstyle="steps-post", linewidth=1.5, zorder=1)
+    listed = "\n".join(f"{place + 1}  {label_of(results, name)}" for place, name in enumerate(names))
+    axes.text(1.02, 1.0, listed, transform=axes.transAxes, va="top", fontsize=9, linespacing=1.5)
     kinds = [kind for kind in KINDS if any(name.partition("_")[0] == kind for name in names)]
     axes.legend(handles=[Patch(color=KINDS[kind][1], label=KINDS[kind][0]) for kind in kinds], loc="lower right")
     axes.set_xscale("log")

@@ -12,7 +12,7 @@ from beamkd.report import study
 from beamkd.report.figures import clean_axes
 from beamkd.report.frontier import CAPTION as FRONTIER
 from beamkd.report.frontier import draw_frontier
-from beamkd.report.results import SENSORS, read_results
+from beamkd.report.results import read_results
 from beamkd.report.study_tables import label_of
 from beamkd.report.tables import mean_and_error
 
@@ -22,7 +22,7 @@ CAPTIONS = {
     "frontier.png": FRONTIER,
     "failing.png": "Above: what a failing sensor costs the teacher of all sensors, trained without and with modality "
     "dropout, in Top-5 accuracy, mean over slots, with 95 % bootstrap intervals over seeds and drives. Below: power "
-    "lost along the longest test drive of the first seed, in whose second half the sensor that is missed most is gone.",
+    "lost along the longest test drive of the first seed, in whose second half a sensor fails as it costs most.",
 }
 """What stands below the figures."""
 
@@ -75,7 +75,8 @@ def draw_fusion(results: dict[str, Any], models: dict[str, Any]) -> plt.Figure:
     panels[0].set_yticks(range(len(teachers)), [label_of(results, name) for name in teachers])
     for place, mean in enumerate(means):
         panels[0].text(mean, place + 0.28, f"{mean:.1f} ", ha="right", va="center", fontsize=8)
-    panels[0].set(title="Teachers, by what they see", xlabel="Top-5 accuracy, %", xlim=(_least(means), None))
+    right = np.max(means + errors) + 0.1 * (np.max(means) - _least(means))
+    panels[0].set(title="Teachers, by what they see", xlabel="Top-5 accuracy, %", xlim=(_least(means), right))
     _draw_students(panels[1], results, kinds)
     for axes in panels:
         clean_axes(axes)
@@ -88,8 +89,8 @@ def _draw_students(axes: Axes, results: dict[str, Any], kinds: dict[str, list[st
         means, errors = _top5(results, names)
         across = np.arange(len(names)) + width * (place - 0.5 * (len(kinds) - 1))
         axes.bar(across, means, width, yerr=errors, capsize=2, label=STUDENTS[kind][0], color=STUDENTS[kind][1])
-        for x, mean in zip(across, means, strict=True):
-            axes.text(x, mean, f"{mean:.1f}\n", ha="center", va="center", fontsize=8)
+        for x, mean, error in zip(across, means, errors, strict=True):
+            axes.text(x, mean + error, f"{mean:.1f}", ha="center", va="bottom", fontsize=8)
         all_means += [*means]
         axes.set_xticks(range(len(names)), [label_of(results, name).partition(",")[0] for name in names])
     teacher = 100 * np.mean(results["methods"]["teacher"]["top5"])
@@ -120,7 +121,10 @@ def draw_failing(results: dict[str, Any], drive: dict[str, np.ndarray]) -> plt.F
         ends = np.abs(np.stack([middle - low, high - middle]))
         said = "without modality dropout" if kind == "plain" else "with modality dropout"
         ends = np.where(np.isfinite(ends), ends, np.nan)
-        panels[0].bar(np.arange(len(failures)) + shift, middle, 0.38, yerr=ends, capsize=2, color=colour, label=said)
+        across = np.arange(len(failures)) + shift
+        panels[0].bar(across, middle, 0.38, yerr=ends, capsize=2, color=colour, label=said)
+        for x, cost in zip(across, middle, strict=True):
+            panels[0].text(x, 1.5, f"{cost:+.1f}", ha="center", va="bottom", fontsize=8, color=colour)
     titles = [label_of(results, f"plain_{name}").partition(",")[0] for name in failures]
     panels[0].set_xticks(range(len(failures)), titles, rotation=20)
     panels[0].axhline(0, color="black", linewidth=1)
@@ -133,24 +137,24 @@ def draw_failing(results: dict[str, Any], drive: dict[str, np.ndarray]) -> plt.F
 
 
 def _draw_drive(axes: Axes, results: dict[str, Any], table: dict[str, Any], drive: dict[str, np.ndarray]) -> None:
-    """Power that predicted beams lose along a drive; the sensor that is missed most is missing from the middle on."""
-    missing = [name for name in table["methods"] if name.startswith("plain_missing_")]
-    worst = min(missing, key=lambda name: table["ahead"][name]["top5"][0]).removeprefix("plain_missing_")
+    """Power that predicted beams lose along a drive; from the middle on a sensor fails, in the way that costs most."""
+    failing = [name for name in table["methods"] if name.startswith("plain_")]
+    worst = min(failing, key=lambda name: table["ahead"][name]["top5"][0]).removeprefix("plain_")
     power, seconds = drive["power"], SLOT_SECONDS * np.arange(len(drive["power"]))
     half = len(power) // 2
     lines = {
         "nothing fails": (INTACT, drive["beam_teacher"]),
-        "without modality dropout": (WITHOUT, _from(half, drive["beam_teacher"], drive[f"beam_plain_missing_{worst}"])),
+        "without modality dropout": (WITHOUT, _from(half, drive["beam_teacher"], drive[f"beam_plain_{worst}"])),
         "with modality dropout": (
             WITH,
-            _from(half, drive["beam_teacher_dropout"], drive[f"beam_dropout_missing_{worst}"]),
+            _from(half, drive["beam_teacher_dropout"], drive[f"beam_dropout_{worst}"]),
         ),
     }
     for label, (colour, beam) in lines.items():
         share = np.take_along_axis(power, beam[:, None], -1)[:, 0] / power.max(-1)
         style = {"linewidth": 3 if colour == INTACT else 1.6, "alpha": 0.5 if colour == INTACT else 1}
         axes.plot(seconds, -10 * np.log10(np.maximum(share, LEAST_SHARE)), color=colour, label=label, **style)
-    axes.axvspan(seconds[half], seconds[-1], color="0.92", label=f"{SENSORS[worst]} missing")
+    axes.axvspan(seconds[half], seconds[-1], color="0.92", label=label_of(results, f"plain_{worst}").partition(",")[0])
     axes.set(xlabel="seconds along the drive", ylabel="power below the best beam's, dB")
     axes.invert_yaxis()
     axes.legend(fontsize=9, loc="lower left")
