@@ -108,7 +108,7 @@ class LongTerm(KdFlags):
             raise InputError(f"--mask-size: expected 32 or more for the teachers, found {self.mask_size}")
 
 
-QUICK = {"seeds": 1, "drives": 8, "teacher_fit": 2, "student_fit": 2}
+QUICK = {"seeds": 1, "drives": 8, "mask_size": 32, "teacher_fit": 2, "student_fit": 2}
 """What `--quick` makes smaller; and to compile four programs is enough, of methods:"""
 
 QUICK_METHODS = ("teacher_first", "teacher", "scratch", "kd_logits", "scratch_3", "kd_3")

@@ -11,10 +11,10 @@ from flax import linen as nn
 
 from beamkd.base import BEAMS, Array, Output, Shared
 from beamkd.models.layers import Attention, Dropout, Gru, Linear, encode_frames, in_pieces
-from beamkd.models.maps import EPSILON, Conv2d, Depthwise, Scale
+from beamkd.models.maps import EPSILON, Conv2d, Depthwise, Scale, greatest
 
-PIECE = 8
-"""Masks that a CPU passes through the convolutions at once."""
+PIECE = 8 * 224 * 224
+"""Places of the masks that a CPU passes through the convolutions at once."""
 
 
 class _Network(nn.Module):
@@ -44,7 +44,8 @@ class _Network(nn.Module):
         """
         chex.assert_equal(masks.ndim, 4)
         drop = functools.partial(Dropout(self.dropout), train=train, axis_name=axis_name)
-        summaries = encode_frames(functools.partial(in_pieces, self.mask_encoder(), piece=PIECE), masks, future)
+        piece = max(PIECE // (masks.shape[2] * masks.shape[3]), 1)
+        summaries = encode_frames(functools.partial(in_pieces, self.mask_encoder(), piece=piece), masks, future)
         hidden = nn.relu(Linear(self.embed)(summaries))
         codes = Linear(self.embed)(drop(hidden) if self.drops_codes else hidden)
         states = nn.LayerNorm(epsilon=EPSILON)(codes)
@@ -157,7 +158,7 @@ class _Separable(nn.Module):
         for channels in others:
             maps = nn.relu(Scale(self.groups)(Depthwise(3)(maps)))
             maps = Scale(self.groups, pool=3)(Linear(channels, use_bias=False)(maps))
-        return _attended(maps).max((1, 2))
+        return greatest(_attended(maps))
 
 
 class _Plain(nn.Module):
@@ -171,7 +172,7 @@ class _Plain(nn.Module):
         maps = masks[..., None]
         for channels, width in zip(self.channels, (7, 5, 3), strict=True):
             maps = Scale(self.groups, pool=3 if width > 3 else 0)(Conv2d(channels, width, stride=2)(maps))
-        return nn.relu(maps).max((1, 2))
+        return greatest(nn.relu(maps))
 
 
 class _Blocks(nn.Module):

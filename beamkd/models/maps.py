@@ -166,6 +166,26 @@ def max_pool(maps: Array, width: int = 3) -> Array:
     return checkpoint_name(_max_of_three(_max_of_three(maps, 1), 2), KEPT)
 
 
+def greatest(maps: Array) -> Array:
+    """Greatest over the places of maps [N, H, W, C], [N, C]; the first of several has the gradient.
+
+    JAX divides that of `max` by how many are equal to it: by none where XLA computes them again and rounds otherwise.
+    """
+    return _greatest(maps.reshape(len(maps), -1, maps.shape[-1]))
+
+
+@jax.custom_vjp
+def _greatest(rows: Array) -> Array:
+    return rows.max(1)
+
+
+def _greatest_forward(rows: Array) -> tuple[Array, Array]:
+    return rows.max(1), jnp.arange(rows.shape[1])[:, None] == rows.argmax(1)[:, None]
+
+
+_greatest.defvjp(_greatest_forward, lambda first, gradient: (jnp.where(first, gradient[:, None], 0),))
+
+
 @contextlib.contextmanager
 def as_convolutions() -> Iterator[None]:
     """Trace what is within as for an accelerator: the operations that are counted are then those of the formulas."""
@@ -337,10 +357,7 @@ def _moved(maps: Array, axis: int, by: int, fill: float) -> Array:
 
 
 def _greater_of_pairs(maps: Array, axis: int) -> Array:
-    """The greater of each two neighbours along an axis; the first one has the gradient where they are equal.
-
-    JAX divides that of `max` by how many are equal to it: by none where XLA computes them again and rounds otherwise.
-    """
+    """The greater of each two neighbours along an axis; of equal ones the first has the gradient (`greatest`)."""
     pairs = maps.shape[axis] // 2
     ends = jax.lax.slice_in_dim(maps, 0, 2 * pairs, axis=axis)
     pairs = ends.reshape(*maps.shape[:axis], pairs, 2, *maps.shape[axis + 1 :])

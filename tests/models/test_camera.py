@@ -85,7 +85,7 @@ def test_long_term_networks_take_about_the_published_operations_for_what_they_se
 
 
 def test_future_slots_are_zero_masks_and_shared_frames_the_windows_own_also_in_gradients(module, params, monkeypatch):
-    monkeypatch.setattr(camera, "PIECE", 2)  # six masks: three pieces
+    monkeypatch.setattr(camera, "PIECE", 2 * 20 * 16)  # six masks: three pieces
     seen = masks(4, 1)[:, 0]
     rows = np.array([[0, 1], [1, 2], [2, 3]])
     gathered = seen[rows]

@@ -9,7 +9,7 @@ import pytest
 from scipy.signal import correlate2d
 
 from beamkd.models import Conv2d, maps
-from beamkd.models.maps import Depthwise, Scale, convolve, max_pool
+from beamkd.models.maps import Depthwise, Scale, convolve, greatest, max_pool
 
 
 def normal(*shape, seed=0):
@@ -169,3 +169,9 @@ def test_layers_of_several_members_are_those_of_each(module):
         alone = jax.jit(jax.grad(weighted))(jax.tree.map(lambda leaf, m=member: leaf[m], params))
         for one, other in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
             np.testing.assert_allclose(one[member], other, atol=1e-4)
+
+
+def test_the_greatest_over_places_has_the_gradient_the_first_of_several():
+    same_with_gradients(greatest, lambda maps: maps.max((1, 2)), normal(3, 4, 5, 2))
+    equal = jax.grad(lambda maps: (greatest(maps) * jnp.array([2.0, 3.0])).sum())(jnp.ones((1, 2, 3, 2)))
+    np.testing.assert_array_equal(equal[0].reshape(6, 2), [[2, 3], *[[0, 0]] * 5])
