@@ -1,5 +1,6 @@
 """Collaborative learning: a centre and nodes that teach one another, by a strategy."""
 
+from beamkd.collab.faults import Faults
 from beamkd.collab.ledger import Ledger
 from beamkd.collab.messages import Message, pack, size_of, unpack
 from beamkd.collab.nodes import (
@@ -19,6 +20,7 @@ from beamkd.collab.strategy import Exchange, State, Strategy, by_exchange, run_r
 __all__ = [
     "STRATEGIES",
     "Exchange",
+    "Faults",
     "Federation",
     "Group",
     "Kind",

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 from flax import struct
 
 from beamkd.base import Array, Batch, Forward, InputError, Model, Rows, Windows
+from beamkd.collab.faults import Faults
 from beamkd.data import Dataset, forward_of
 from beamkd.training import FitConfig, map_members
 
@@ -42,11 +43,17 @@ class Kind:
       forward: their network.
       take: take(data, rows) -> batch.
       fit: how they learn; `epochs` is how long the schedule of the learning rate is, over all rounds.
+      spec: of their sensors, as `Dataset.spec` gives them.
+      observed: L.
+      future: J.
     """
 
     forward: Forward
     take: Callable[[Any, Rows], Batch]
     fit: FitConfig
+    spec: Mapping[str, jax.ShapeDtypeStruct]
+    observed: int
+    future: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -79,11 +86,13 @@ class Federation:
       groups: of nodes.
       centre: the same of the centre, as one node.
       over_members: as `beamkd.training.map_members` on some devices; its members are nodes and seeds.
+      faults: what goes wrong; None: nothing does.
     """
 
     groups: tuple[Group, ...]
     centre: Group
     over_members: Callable = map_members
+    faults: Faults | None = None
 
     @property
     def seeds(self) -> int:
@@ -162,7 +171,8 @@ def make_group(dataset: Dataset, model: Model, fit: FitConfig, train: Rows, shar
     """
     size = train.mask.shape[1]
     shared = jax.tree.map(lambda leaf: jnp.repeat(leaf[:, None], size, axis=1), shared)
-    kind = Kind(forward_of(model, predicted_only=True), dataset.take, fit)
+    spec = dataset.spec(tuple(model.inputs))
+    kind = Kind(forward_of(model, predicted_only=True), dataset.take, fit, spec, dataset.observed, dataset.future)
     return Group(model, kind, Own(dataset.source(model.inputs), train, shared))
 
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from beamkd.base import Array, InputError, Model
+from beamkd.collab.aggregate import finite
 from beamkd.collab.messages import Message
 from beamkd.collab.nodes import Federation
 
@@ -20,10 +22,14 @@ class State:
     Attributes:
       nodes: what the nodes of each group have, [seeds, nodes, ...].
       centre: what the centre has, [seeds, ...].
+      refused: in how many rounds what a node said was no finite number, and was left out, [seeds, nodes] int32.
+      found: what each group's nodes found in the last round, where some lag; None otherwise.
     """
 
     nodes: tuple[Any, ...]
     centre: Any
+    refused: Array
+    found: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,12 +70,12 @@ class Exchange:
       centre: the same of the centre.
       tell: of the centre, hears nothing -> what it tells the nodes; None where it never tells anything.
       work: of a node, hears that -> (what it has, what it says).
-      learn: of the centre, hears (what nodes say [nodes, ...], which are active [nodes] bool) -> what it has. Where
-        what they say is not of one shape, it is a tuple by group.
+      learn: of the centre, hears (what nodes say [nodes, ...], which are active [nodes] bool) -> what it has.
       central: whether nodes predict by the centre's network, once there is one; otherwise by their own. Its weights
         are the attribute `params` of what the centre, or a node, has.
       addressed: whether the centre tells each node something else, [nodes, ...].
       alike: whether all must have the same network.
+      apart: whether the centre hears what nodes say as a tuple by group; it need not be of one shape then.
       messages: which messages these are: messages(told, said, active) of lists by group.
     """
 
@@ -81,6 +87,7 @@ class Exchange:
     central: bool = False
     addressed: bool = False
     alike: bool = False
+    apart: bool = False
     messages: Callable[[Any, Sequence[Any], Sequence[Array]], tuple[Message, ...]] = as_up_and_down
 
 
@@ -92,21 +99,28 @@ def by_exchange(name: str, exchange: Exchange) -> Strategy:
             raise InputError(f"{name}: expected nodes with equal networks, found {len(federation.groups)} kinds")
         at_nodes, at_centre = _split(keys, 2)
         nodes = tuple(
-            federation.at_nodes(exchange.node, number)(at_nodes, group.model.params, None)
+            federation.at_nodes(exchange.node, number)(_folded(at_nodes, number), group.model.params, None)
             for number, group in enumerate(federation.groups)
         )
-        return State(nodes, federation.at_centre(exchange.centre)(at_centre, federation.centre.model.params, None))
+        centre = federation.at_centre(exchange.centre)(at_centre, federation.centre.model.params, None)
+        return State(nodes, centre, jnp.zeros((federation.seeds, federation.nodes), jnp.int32))
 
     def one_round(keys, state, federation, active):
-        to_tell, to_work, to_learn = _split(keys, 3)
+        to_tell, to_work, to_learn, to_fail = _split(keys, 4)
         told = federation.at_centre(exchange.tell)(to_tell, state.centre, None) if exchange.tell else None
-        takes_part, nodes, said = federation.by_group(active), [], []
+        takes_part, nodes, found = federation.by_group(active), [], []
         for number, before in enumerate(state.nodes):
-            after, says = federation.at_nodes(exchange.work, number, exchange.addressed)(to_work, before, told)
+            work = federation.at_nodes(exchange.work, number, exchange.addressed)
+            after, says = work(_folded(to_work, number), before, told)
             nodes.append(_where(takes_part[number], after, before))
-            said.append(says)
-        centre = federation.at_centre(exchange.learn)(to_learn, state.centre, (together(said), active))
-        return State(tuple(nodes), centre), exchange.messages(told, said, takes_part)
+            found.append(says)
+        said = _arriving(federation, to_fail, found, state.found)
+        sound = jnp.concatenate([_sound(says, each) for says, each in zip(said, takes_part, strict=True)], axis=1)
+        heard = tuple(said) if exchange.apart else together(said)
+        centre = federation.at_centre(exchange.learn)(to_learn, state.centre, (heard, active & sound))
+        kept = tuple(found) if federation.faults and federation.faults.lag else None
+        state = State(tuple(nodes), centre, state.refused + (active & ~sound), kept)
+        return state, exchange.messages(told, said, takes_part)
 
     def deployed(state, federation):
         if not exchange.central:
@@ -118,6 +132,24 @@ def by_exchange(name: str, exchange: Exchange) -> Strategy:
     return Strategy(init, one_round, deployed, exchange)
 
 
+def _arriving(federation: Federation, keys: Array, found: list[Any], before: Any) -> list[Any]:
+    """What arrives of what the nodes of each group have found."""
+    if federation.faults is None:
+        return found
+    firsts = np.cumsum([0, *(group.size for group in federation.groups)])
+    before = [None] * len(found) if before is None else before
+    # An empty message fails in no way.
+    return [
+        federation.faults.said(keys, says, old, int(first)) if jax.tree.leaves(says) else says
+        for says, old, first in zip(found, before, firsts, strict=False)
+    ]
+
+
+def _sound(says: Any, active: Array) -> Array:
+    """Which of a group's nodes say finite numbers alone, [seeds, nodes] bool."""
+    return jax.vmap(finite)(says) if jax.tree.leaves(says) else jnp.ones_like(active)
+
+
 def _at_each(model: Model, nodes: int) -> Model:
     """A network [seeds, ...] as one at each of so many nodes, [seeds, nodes, ...]."""
     params = jax.tree.map(lambda leaf: jnp.repeat(leaf[:, None], nodes, axis=1), model.params)
@@ -125,10 +157,7 @@ def _at_each(model: Model, nodes: int) -> Model:
 
 
 def together(said: Sequence[Any]) -> Any:
-    """What the nodes of all groups say, [seeds, nodes, ...], if it is of one shape; a tuple by group otherwise."""
-    shapes = [jax.tree.map(lambda leaf: leaf.shape[2:], says) for says in said]
-    if any(shape != shapes[0] for shape in shapes):
-        return tuple(said)
+    """What the nodes of all groups say, [seeds, nodes, ...]."""
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=1), *said)
 
 

@@ -54,7 +54,8 @@ def fedproto(weight: float = 1.0, epochs: int = 1) -> Strategy:
         said, active = heard
         windows = jnp.where(active[:, None], said.windows, 0)
         total = windows.sum(0)
-        features = (said.features * windows[..., None]).sum(0) / jnp.maximum(total, 1)[:, None]
+        weighted = jnp.where(active[:, None, None], said.features * windows[..., None], 0)
+        features = weighted.sum(0) / jnp.maximum(total, 1)[:, None]
         known = total > 0
         return Prototypes(jnp.where(known[:, None], features, mine.features), jnp.where(known, total, mine.windows))
 
