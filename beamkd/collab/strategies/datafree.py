@@ -84,16 +84,21 @@ def _taught(
     """Sequences that look right to a node's model, as the centre's network takes them, and what the model says."""
     to_invert, to_generate = jax.random.split(key)
     generator = SceneGenerator(frames=kind.observed)
-    own = seen_by(kind)
+    own, its = seen_by(kind, centre), seen_by(centre, kind)
     found = invert(to_invert, generator, kind.forward, params, summary, own, GeneratorLoss(0.0, layers=1.0), inversion)
     scenes = generate(to_generate, generator.clone(ahead=kind.future), found.params, each)
     logits = hindsight_logits(kind.forward, params, own(scenes), each, select, kind.observed, kind.future)
-    return seen_by(centre)(scenes).window(0, centre.observed), logits
+    return its(scenes).window(0, centre.observed), logits
 
 
-def seen_by(kind: Kind) -> Callable[[Scene], Batch]:
-    """What makes batches of scenes for networks of a kind."""
-    return lambda scenes: sensor_batch(render(scenes, kind.spec), kind.future)
+def seen_by(kind: Kind, other: Kind) -> Callable[[Scene], Batch]:
+    """What makes batches of scenes for networks of a kind; another kind sees the same scenes from where it stands."""
+
+    def seen(scenes):
+        frames = render(scenes, {**kind.spec, **other.spec})
+        return sensor_batch({name: frames[name] for name in kind.spec}, kind.future)
+
+    return seen
 
 
 def _counted(leaf: Array, mask: Array) -> Array:
