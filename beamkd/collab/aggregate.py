@@ -22,7 +22,7 @@ NEAREST = 1e-5
 def mean(values: Any, weights: Array) -> Any:
     """The weighted mean; of a single node exactly its value."""
     share = weights / jnp.maximum(weights.sum(), jnp.finfo(jnp.float32).tiny)
-    return jax.tree.map(lambda leaf: jnp.tensordot(share, _counted(leaf, weights), 1, precision="highest"), values)
+    return jax.tree.map(lambda leaf: jnp.tensordot(share, counted(leaf, weights), 1, precision="highest"), values)
 
 
 def median(values: Any, weights: Array) -> Any:
@@ -63,7 +63,7 @@ def geometric_median(values: Any, weights: Array) -> Any:
     """The point with the least weighted sum of distances to all, by Weiszfeld's steps from the mean."""
     found = mean(values, weights)
     for _ in range(WEISZFELD_STEPS):
-        apart = jax.tree.map(lambda leaf, middle: jnp.square(_counted(leaf - middle, weights)), values, found)
+        apart = jax.tree.map(lambda leaf, middle: jnp.square(counted(leaf - middle, weights)), values, found)
         distance = jnp.sqrt(sum(leaf.reshape(len(weights), -1).sum(1) for leaf in jax.tree.leaves(apart)))
         found = mean(values, weights / jnp.maximum(distance, NEAREST))
     return found
@@ -85,7 +85,7 @@ def krum(hostile: int) -> Callable[[Any, Array], Any]:
     def aggregate(values, weights):
         there = weights > 0
         count = there.sum()
-        squares = sum(_squares(_counted(leaf, weights)) for leaf in jax.tree.leaves(values))
+        squares = sum(_squares(counted(leaf, weights)) for leaf in jax.tree.leaves(values))
         others = there[:, None] & there & ~jnp.eye(len(weights), dtype=bool)
         ordered = jnp.sort(jnp.where(others, squares, jnp.inf), axis=1)
         near = jnp.arange(len(weights)) < jnp.clip(count - hostile - 2, 1, count - 1)
@@ -118,8 +118,8 @@ def _squares(values: Array) -> Array:
     return jax.lax.map(lambda one: jnp.square(flat - one).sum(1), flat)
 
 
-def _counted(leaf: Array, weights: Array) -> Array:
-    """Zeros for nodes that do not count: what they say may be anything."""
+def counted(leaf: Array, weights: Array) -> Array:
+    """Zeros in place of what does not count, by weights or a mask along the first axis: it may be anything."""
     return jnp.where(_wide(weights > 0, leaf), leaf, 0)
 
 

@@ -104,10 +104,14 @@ class Federation:
         """Number of nodes."""
         return sum(group.size for group in self.groups)
 
+    @property
+    def firsts(self) -> list[int]:
+        """Number of each group's first node."""
+        return np.cumsum([0, *(group.size for group in self.groups[:-1])]).tolist()
+
     def by_group(self, each: Array) -> list[Array]:
         """What each node has, [seeds, nodes, ...], of each group."""
-        ends = np.cumsum([group.size for group in self.groups])
-        return jnp.split(each, ends[:-1], axis=1)
+        return jnp.split(each, self.firsts[1:], axis=1)
 
     @functools.cache  # noqa: B019, for what is compiled lives as long as the federation
     def at_nodes(self, function: Callable, number: int, addressed: bool = False) -> Callable:
@@ -123,8 +127,7 @@ class Federation:
           A function of keys [seeds], mine [seeds, nodes, ...] and heard [seeds, ...], or [seeds, nodes, ...] if it is
           addressed, nodes being those of all groups; with results [seeds, nodes, ...].
         """
-        first = sum(group.size for group in self.groups[:number])
-        return self._mapped(function, self.groups[number], first if addressed else None)
+        return self._mapped(function, self.groups[number], self.firsts[number] if addressed else None)
 
     @functools.cache  # noqa: B019
     def at_centre(self, function: Callable) -> Callable:

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 
 from beamkd.base import Array, InputError, Model
@@ -136,12 +135,11 @@ def _arriving(federation: Federation, keys: Array, found: list[Any], before: Any
     """What arrives of what the nodes of each group have found."""
     if federation.faults is None:
         return found
-    firsts = np.cumsum([0, *(group.size for group in federation.groups)])
     before = [None] * len(found) if before is None else before
     # An empty message fails in no way.
     return [
-        federation.faults.said(keys, says, old, int(first)) if jax.tree.leaves(says) else says
-        for says, old, first in zip(found, before, firsts, strict=False)
+        federation.faults.said(keys, says, old, first) if jax.tree.leaves(says) else says
+        for says, old, first in zip(found, before, federation.firsts, strict=True)
     ]
 
 

@@ -233,7 +233,7 @@ def train_pass(
             gradient = jax.lax.pmean(gradient, axis_name)
         direction, opt_state = optimizer.update(gradient, opt_state, params)
         params = jax.tree.map(lambda weight, update: weight - rate * update, params, direction)
-        return _where(rows.mask.any(), (params, opt_state), carry), {"loss": loss, **parts}
+        return where(rows.mask.any(), (params, opt_state), carry), {"loss": loss, **parts}
 
     (params, opt_state), terms = jax.lax.scan(step, (params, opt_state), (batches, keys))
     return params, opt_state, terms
@@ -272,7 +272,7 @@ def end_epoch(
     else:
         terms["val"] = _mean(val_losses, val_mask)
         better = terms["val"] < state.best_loss
-        best, best_loss, best_epoch = _where(
+        best, best_loss, best_epoch = where(
             better, (params, terms["val"], epoch), (state.best, state.best_loss, state.best_epoch)
         )
     history = {name: state.history[name].at[state.epoch].set(value) for name, value in terms.items()}
@@ -319,5 +319,6 @@ def _mean(values: Array, mask: Array) -> Array:
     return jnp.where(counts > 0, values * counts, 0).sum() / jnp.maximum(counts.sum(), 1)
 
 
-def _where(condition: Array, yes: Any, no: Any) -> Any:
+def where(condition: Array, yes: Any, no: Any) -> Any:
+    """One pytree or the other."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

@@ -17,6 +17,7 @@ from beamkd.collab.strategy import Exchange, Strategy, as_up_and_down, by_exchan
 from beamkd.losses import cross_entropy, masked_mean
 from beamkd.training import FitConfig, Task, mean_over_labels, supervised_task
 from beamkd.training.batches import over_rows, shuffled
+from beamkd.training.fit import where
 
 Messages = Callable[[Any, Sequence[Any], Sequence[Array]], tuple[Message, ...]]
 
@@ -138,8 +139,3 @@ def digested(kind: Kind, digest: Digest, mine: Learner, key: Array, own: Own, ro
 
     every = Rows(jnp.arange(len(rows.mask)), rows.mask)
     return learn(Task(loss, take, digest.fit), mine, key, (own.data, rows, targets), every, digest.epochs)
-
-
-def where(condition: Array, yes: Any, no: Any) -> Any:
-    """One pytree or the other."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

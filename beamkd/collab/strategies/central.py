@@ -9,11 +9,12 @@ from flax import struct
 
 from beamkd.base import Array, Rows
 from beamkd.collab.learning import Learner, beginner, learn
-from beamkd.collab.strategies.answers import Digest, answers, digested, draw, where
+from beamkd.collab.strategies.answers import Digest, answers, digested, draw
 from beamkd.collab.strategies.local import begin
 from beamkd.collab.strategy import Exchange, Strategy, by_exchange
 from beamkd.losses import kl
 from beamkd.training import supervised_task
+from beamkd.training.fit import where
 
 
 @struct.dataclass

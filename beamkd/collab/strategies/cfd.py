@@ -8,11 +8,12 @@ from flax import struct
 
 from beamkd.base import Array
 from beamkd.collab.learning import Learner, beginner, learn
-from beamkd.collab.strategies.answers import Digest, answers, digested, where
+from beamkd.collab.strategies.answers import Digest, answers, digested
 from beamkd.collab.strategies.local import begin
 from beamkd.collab.strategy import Exchange, Strategy, by_exchange
 from beamkd.losses import cross_entropy, soft_cross_entropy
 from beamkd.training import supervised_task
+from beamkd.training.fit import where
 
 
 @struct.dataclass

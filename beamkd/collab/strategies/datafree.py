@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from beamkd.base import Array, Batch, Metadata, Rows
+from beamkd.collab.aggregate import counted
 from beamkd.collab.learning import learn
 from beamkd.collab.nodes import Kind
-from beamkd.collab.strategies.answers import where
 from beamkd.collab.strategies.fedavg import Global
 from beamkd.collab.strategies.local import begin
 from beamkd.collab.strategy import Exchange, Strategy, by_exchange
@@ -22,6 +22,7 @@ from beamkd.models import SceneGenerator
 from beamkd.models.scene import Scene
 from beamkd.scenes import render
 from beamkd.training import FitConfig, fit, supervised_task
+from beamkd.training.fit import where
 
 INVERSION = FitConfig(epochs=500, patience=0, learning_rate=3e-4)
 """Of a node's model; an epoch is one step."""
@@ -70,7 +71,7 @@ def datafree(
             keys = jax.random.split(jax.random.fold_in(to_generate, number), len(jax.tree.leaves(says)[0]))
             taught.append(jax.lax.map(lambda own, make=make: make(*own), (keys, says["weights"], says["metadata"])))
         rows = Rows(jnp.arange(each * len(active)), jnp.repeat(active, each))
-        examples = jax.tree.map(lambda *leaves: _counted(jnp.concatenate([*map(_flat, leaves)]), rows.mask), *taught)
+        examples = jax.tree.map(lambda *leaves: counted(jnp.concatenate([*map(_flat, leaves)]), rows.mask), *taught)
         task = distillation_task(kind.forward, select, student, functools.partial(kl, temperature=temperature))
         learned = fit(task, to_fit, mine.params, examples, rows).params
         return Global(where(active.any(), learned, mine.params))
@@ -99,11 +100,6 @@ def seen_by(kind: Kind, other: Kind) -> Callable[[Scene], Batch]:
         return sensor_batch({name: frames[name] for name in kind.spec}, kind.future)
 
     return seen
-
-
-def _counted(leaf: Array, mask: Array) -> Array:
-    """Zeros for examples that do not count: what a node says that is left out may be anything."""
-    return jnp.where(mask.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, 0)
 
 
 def _flat(leaf: Array) -> Array:

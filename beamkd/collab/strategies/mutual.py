@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from beamkd.base import Array, InputError
+from beamkd.base import InputError
+from beamkd.collab.aggregate import counted
 from beamkd.collab.messages import Message
 from beamkd.collab.strategies.answers import Digest, by_answers
 from beamkd.collab.strategy import Strategy
@@ -71,7 +72,7 @@ def mutual(graph: np.ndarray, windows: int = 256, epochs: int = 1) -> Strategy:
     def pool(logits, active):
         near = graph & active
         share = near / jnp.maximum(near.sum(1, keepdims=True), 1)
-        return jnp.tensordot(share, _shares(logits, active), 1, precision="highest")
+        return jnp.tensordot(share, counted(jax.nn.softmax(logits), active), 1, precision="highest")
 
     return by_answers(
         "mutual",
@@ -116,7 +117,7 @@ def hierarchical(edges: tuple[int, ...], windows: int = 256, epochs: int = 1) ->
     def pool(logits, active):
         near = belongs & active
         share = near / jnp.maximum(near.sum(1, keepdims=True), 1)
-        at_edges = jnp.tensordot(share, _shares(logits, active), 1, precision="highest")
+        at_edges = jnp.tensordot(share, counted(jax.nn.softmax(logits), active), 1, precision="highest")
         there = near.any(1)
         return jnp.tensordot(there / jnp.maximum(there.sum(), 1), at_edges, 1, precision="highest")
 
@@ -127,11 +128,6 @@ def hierarchical(edges: tuple[int, ...], windows: int = 256, epochs: int = 1) ->
         epochs,
         messages=functools.partial(_by_way_of_edges, belongs),
     )
-
-
-def _shares(logits: Array, active: Array) -> Array:
-    """Probabilities that nodes [nodes, ...] give; of those that are not active zeros, for they may say anything."""
-    return jnp.where(active[:, None, None, None], jax.nn.softmax(logits), 0)
 
 
 def _by_way_of_edges(belongs: np.ndarray, told, said, active) -> tuple[Message, ...]:
