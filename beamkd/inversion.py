@@ -142,7 +142,7 @@ def inversion_task(
         "entropy": (weights.entropy, entropy),
     }
     if weights.layers:  # costs more than the others
-        terms["layers"] = (weights.layers, _statistics_of_layers)
+        terms["layers"] = (weights.layers, statistics_of_layers)
     objective = combine(**terms)
 
     def step_loss(params, batch, key, **axis):
@@ -166,7 +166,7 @@ def inversion_task(
     return Task(step_loss, lambda data, rows: data, config)
 
 
-def _statistics_of_layers(
+def statistics_of_layers(
     layers: Mapping[str, Array],
     summaries: Mapping[str, Metadata],
     mask: Array | None = None,

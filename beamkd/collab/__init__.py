@@ -1,7 +1,8 @@
 """Collaborative learning: a centre and nodes that teach one another, by a strategy."""
 
+from beamkd.collab.codecs import CODECS, Codec
 from beamkd.collab.faults import Faults
-from beamkd.collab.ledger import Ledger
+from beamkd.collab.ledger import Ledger, Rates, Work, work_of
 from beamkd.collab.messages import Message, pack, size_of, unpack
 from beamkd.collab.nodes import (
     Federation,
@@ -14,11 +15,14 @@ from beamkd.collab.nodes import (
     make_group,
     share_out,
 )
+from beamkd.collab.privacy import Noise
 from beamkd.collab.strategies import STRATEGIES
-from beamkd.collab.strategy import Exchange, State, Strategy, by_exchange, run_rounds
+from beamkd.collab.strategy import Exchange, State, Strategy, UnlikeNodes, by_exchange, run_rounds
 
 __all__ = [
+    "CODECS",
     "STRATEGIES",
+    "Codec",
     "Exchange",
     "Faults",
     "Federation",
@@ -26,9 +30,13 @@ __all__ = [
     "Kind",
     "Ledger",
     "Message",
+    "Noise",
     "Own",
+    "Rates",
     "State",
     "Strategy",
+    "UnlikeNodes",
+    "Work",
     "by_dirichlet",
     "by_drive",
     "by_exchange",
@@ -39,4 +47,5 @@ __all__ = [
     "share_out",
     "size_of",
     "unpack",
+    "work_of",
 ]

@@ -10,8 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from beamkd.base import Array, Batch, Forward, InputError, Model, Rows, Windows
+from beamkd.base import Array, Batch, Forward, InputError, Model, Output, Rows, Windows
+from beamkd.collab.codecs import CODECS, Codec
 from beamkd.collab.faults import Faults
+from beamkd.collab.messages import Message
+from beamkd.collab.privacy import Noise
 from beamkd.data import Dataset, forward_of
 from beamkd.training import FitConfig, map_members
 
@@ -75,6 +78,11 @@ class Group:
         """Number of nodes."""
         return self.own.train.mask.shape[1]
 
+    def call(self, function: Callable, mine: Any, heard: Any) -> tuple[Callable, tuple[Any, ...]]:
+        """A call of `function`, as `Federation.at_nodes` has it, at one node: of arrays, and their shapes."""
+        own = inner(self.own.replace(data=None), 2).replace(data=inner(self.own.data, 0))
+        return functools.partial(function, self.kind, jax.random.key(0)), (own, mine, heard)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Federation:
@@ -87,12 +95,16 @@ class Federation:
       centre: the same of the centre, as one node.
       over_members: as `beamkd.training.map_members` on some devices; its members are nodes and seeds.
       faults: what goes wrong; None: nothing does.
+      codec: how messages are written.
+      noise: what hides nodes' data in what they say; None: nothing does.
     """
 
     groups: tuple[Group, ...]
     centre: Group
     over_members: Callable = map_members
     faults: Faults | None = None
+    codec: Codec = CODECS["float32"]
+    noise: Noise | None = None
 
     @property
     def seeds(self) -> int:
@@ -108,6 +120,32 @@ class Federation:
     def firsts(self) -> list[int]:
         """Number of each group's first node."""
         return np.cumsum([0, *(group.size for group in self.groups[:-1])]).tolist()
+
+    def hidden(self, keys: Array, says: Any) -> Any:
+        """What a group's nodes say [seeds, nodes, ...], after the noise; keys [seeds]."""
+        if self.noise is None or not jax.tree.leaves(says):
+            return says
+        size = len(jax.tree.leaves(says)[0][0])
+        each = jax.vmap(lambda key: jax.random.split(key, size))(keys)
+        return jax.vmap(jax.vmap(self.noise.added))(each, says)
+
+    def crossed(self, arrays: Any, axes: int) -> Any:
+        """Messages as they arrive; so many axes in front tell them apart."""
+        return _over_axes(self.codec.crossed, axes)(arrays) if jax.tree.leaves(arrays) else arrays
+
+    def sent(self, message: Message) -> Message:
+        """A message as it crosses."""
+        return dataclasses.replace(message, arrays=_over_axes(self.codec.sent, 2)(message.arrays))
+
+    def output(self, number: int | None = None) -> Output:
+        """Shapes of what a network gives for all of its windows: a node's of a group, or the centre's if None."""
+        group, axes = (self.centre, 1) if number is None else (self.groups[number], 2)
+
+        def out(kind, key, own, mine, heard):
+            return kind.forward(mine, kind.take(own.data, own.train), None)
+
+        function, args = group.call(out, inner(group.model.params, axes), None)
+        return jax.eval_shape(function, *args)
 
     def by_group(self, each: Array) -> list[Array]:
         """What each node has, [seeds, nodes, ...], of each group."""
@@ -162,6 +200,18 @@ class Federation:
         return call
 
 
+def inner(tree: Any, axes: int) -> Any:
+    """Shapes of arrays without so many axes in front."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[axes:], leaf.dtype), tree)
+
+
+def _over_axes(function: Callable, axes: int) -> Callable:
+    """`function` of arrays with so many axes in front."""
+    for _ in range(axes):
+        function = jax.vmap(function)
+    return jax.jit(function)
+
+
 def make_group(dataset: Dataset, model: Model, fit: FitConfig, train: Rows, shared: Rows) -> Group:
     """A group of nodes.
 
@@ -177,6 +227,11 @@ def make_group(dataset: Dataset, model: Model, fit: FitConfig, train: Rows, shar
     spec = dataset.spec(tuple(model.inputs))
     kind = Kind(forward_of(model, predicted_only=True), dataset.take, fit, spec, dataset.observed, dataset.future)
     return Group(model, kind, Own(dataset.source(model.inputs), train, shared))
+
+
+def output_of(kind: Kind, params: Any, own: Own) -> Output:
+    """Shapes of what a node's network gives for its own windows, all at once."""
+    return jax.eval_shape(lambda: kind.forward(params, kind.take(own.data, own.train), None))
 
 
 Partition = Callable[[np.random.Generator, Windows, np.ndarray, int], np.ndarray]

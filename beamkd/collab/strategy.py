@@ -1,6 +1,7 @@
 """How nodes and a centre learn from one another: a strategy, its rounds, and what crosses in them."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +12,11 @@ from flax import struct
 from beamkd.base import Array, InputError, Model
 from beamkd.collab.aggregate import finite
 from beamkd.collab.messages import Message
-from beamkd.collab.nodes import Federation
+from beamkd.collab.nodes import Federation, inner
+
+
+class UnlikeNodes(InputError):
+    """A strategy that needs nodes that are alike was given others."""
 
 
 @struct.dataclass
@@ -49,10 +54,17 @@ class Strategy:
     exchange: "Exchange | None" = None
 
 
-def as_up_and_down(told: Any, sent: Sequence[Any], active: Sequence[Array]) -> tuple[Message, ...]:
-    """The messages of a round in which the centre tells all nodes the same, and each says something to it."""
-    everyone = sum(each.sum(1, keepdims=True) for each in active)
-    down = () if told is None else (Message("down", jax.tree.map(lambda leaf: leaf[:, None], told), everyone),)
+def as_up_and_down(
+    told: Any, sent: Sequence[Any], active: Sequence[Array], addressed: bool = False
+) -> tuple[Message, ...]:
+    """The messages of a round in which the centre tells nodes something, each something else if `addressed`.
+
+    And each node says something to it.
+    """
+    hears = jnp.concatenate(active, axis=1).astype(int)
+    if not addressed:
+        told, hears = jax.tree.map(lambda leaf: leaf[:, None], told), hears.sum(1, keepdims=True)
+    down = () if told is None else (Message("down", told, hears),)
     ups = (Message("up", says, each.astype(int)) for says, each in zip(sent, active, strict=True))
     return down + tuple(message for message in ups if jax.tree.leaves(message.arrays))
 
@@ -75,7 +87,7 @@ class Exchange:
       addressed: whether the centre tells each node something else, [nodes, ...].
       alike: whether all must have the same network.
       apart: whether the centre hears what nodes say as a tuple by group; it need not be of one shape then.
-      messages: which messages these are: messages(told, said, active) of lists by group.
+      messages: which messages these are: messages(told, said, active) of lists by group; up and down if None.
     """
 
     node: Callable
@@ -87,39 +99,45 @@ class Exchange:
     addressed: bool = False
     alike: bool = False
     apart: bool = False
-    messages: Callable[[Any, Sequence[Any], Sequence[Array]], tuple[Message, ...]] = as_up_and_down
+    messages: Callable[[Any, Sequence[Any], Sequence[Array]], tuple[Message, ...]] | None = None
 
 
 def by_exchange(name: str, exchange: Exchange) -> Strategy:
     """The strategy of an exchange; `name` is for what is refused."""
+    as_messages = exchange.messages or functools.partial(as_up_and_down, addressed=exchange.addressed)
 
     def init(keys, federation):
         if exchange.alike and len(federation.groups) > 1:
-            raise InputError(f"{name}: expected nodes with equal networks, found {len(federation.groups)} kinds")
+            raise UnlikeNodes(f"{name}: expected nodes with equal networks, found {len(federation.groups)} kinds")
         at_nodes, at_centre = _split(keys, 2)
         nodes = tuple(
             federation.at_nodes(exchange.node, number)(_folded(at_nodes, number), group.model.params, None)
             for number, group in enumerate(federation.groups)
         )
         centre = federation.at_centre(exchange.centre)(at_centre, federation.centre.model.params, None)
+        if not exchange.apart:
+            _check_alike(name, traced_round(exchange, federation, nodes, centre).says)
         return State(nodes, centre, jnp.zeros((federation.seeds, federation.nodes), jnp.int32))
 
     def one_round(keys, state, federation, active):
-        to_tell, to_work, to_learn, to_fail = _split(keys, 4)
-        told = federation.at_centre(exchange.tell)(to_tell, state.centre, None) if exchange.tell else None
+        to_tell, to_work, to_learn, to_fail, to_hide = _split(keys, 5)
+        tells = federation.at_centre(exchange.tell)(to_tell, state.centre, None) if exchange.tell else None
+        told = federation.crossed(tells, 1 + exchange.addressed)
         takes_part, nodes, found = federation.by_group(active), [], []
         for number, before in enumerate(state.nodes):
             work = federation.at_nodes(exchange.work, number, exchange.addressed)
             after, says = work(_folded(to_work, number), before, told)
             nodes.append(_where(takes_part[number], after, before))
-            found.append(says)
-        said = _arriving(federation, to_fail, found, state.found)
-        sound = jnp.concatenate([_sound(says, each) for says, each in zip(said, takes_part, strict=True)], axis=1)
+            found.append(federation.hidden(_folded(to_hide, number), says))
+        says = _arriving(federation, to_fail, found, state.found)
+        said = [federation.crossed(each, 2) for each in says]
+        sound = jnp.concatenate([_sound(each, active) for each, active in zip(said, takes_part, strict=True)], axis=1)
         heard = tuple(said) if exchange.apart else together(said)
         centre = federation.at_centre(exchange.learn)(to_learn, state.centre, (heard, active & sound))
         kept = tuple(found) if federation.faults and federation.faults.lag else None
         state = State(tuple(nodes), centre, state.refused + (active & ~sound), kept)
-        return state, exchange.messages(told, said, takes_part)
+        messages = as_messages(tells, says, takes_part)
+        return state, tuple(federation.sent(message) for message in messages)
 
     def deployed(state, federation):
         if not exchange.central:
@@ -152,6 +170,52 @@ def _at_each(model: Model, nodes: int) -> Model:
     """A network [seeds, ...] as one at each of so many nodes, [seeds, nodes, ...]."""
     params = jax.tree.map(lambda leaf: jnp.repeat(leaf[:, None], nodes, axis=1), model.params)
     return dataclasses.replace(model, params=params)
+
+
+@dataclasses.dataclass(frozen=True)
+class Traced:
+    """A round of an exchange that is not computed: functions, each with shapes of what it takes.
+
+    Attributes:
+      tell: of the centre; None where it tells nothing.
+      work: of a node of each group.
+      says: what a node of each group says, shapes.
+      learn: of the centre.
+    """
+
+    tell: tuple[Callable, tuple[Any, ...]] | None
+    work: list[tuple[Callable, tuple[Any, ...]]]
+    says: list[Any]
+    learn: tuple[Callable, tuple[Any, ...]]
+
+
+def traced_round(exchange: Exchange, federation: Federation, nodes: Sequence[Any], centre: Any) -> Traced:
+    """A round; of what nodes and the centre have, as in `State`, only shapes matter."""
+    hub = federation.centre
+    tell = hub.call(exchange.tell, inner(centre, 1), None) if exchange.tell else None
+    told = jax.eval_shape(tell[0], *tell[1]) if tell else None
+    heard = inner(told, 1) if exchange.addressed else told
+    groups = zip(federation.groups, nodes, strict=True)
+    work = [group.call(exchange.work, inner(mine, 2), heard) for group, mine in groups]
+    says = [jax.eval_shape(function, *args)[1] for function, args in work]
+    sizes = [group.size for group in federation.groups]
+    said = tuple(map(_stacked, says, sizes)) if exchange.apart else _stacked(says[0], federation.nodes)
+    active = jax.ShapeDtypeStruct((federation.nodes,), bool)
+    return Traced(tell, work, says, hub.call(exchange.learn, inner(centre, 1), (said, active)))
+
+
+def _stacked(tree: Any, count: int) -> Any:
+    """Shapes of so many, stacked."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), tree)
+
+
+def _check_alike(name: str, said: Sequence[Any]) -> None:
+    """Raise `InputError` unless the nodes of all groups say arrays of the same shapes."""
+    for leaves in zip(*map(jax.tree.leaves, said), strict=True):
+        shapes = dict.fromkeys(leaf.shape for leaf in leaves)
+        if len(shapes) > 1:
+            found = " and ".join(map(str, shapes))
+            raise UnlikeNodes(f"{name}: expected networks whose messages are of one shape, found {found}")
 
 
 def together(said: Sequence[Any]) -> Any:

@@ -7,12 +7,20 @@ from pathlib import Path
 import tyro
 
 from beamkd.base import InputError
-from beamkd.report import benchmark, datafree, longterm, multimodal, study
+from beamkd.report import benchmark, collaborative, datafree, longterm, multimodal, study
 from beamkd.report.results import read_results
 
-STUDIES = {"study": study.write, "multimodal": multimodal.write, "longterm": longterm.write}
+STUDIES = {
+    "study": study.write,
+    "multimodal": multimodal.write,
+    "longterm": longterm.write,
+    "collaborative": collaborative.write,
+}
 REPORTS = {"datafree": datafree.write, "benchmark": benchmark.write, **STUDIES}
 """What writes the report of each experiment."""
+
+TABLES = {"collaborative": collaborative.tables}
+"""Of its own, that are kept, too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +44,7 @@ def main() -> None:
             raise InputError(f"--keep: expected it with a study, found one of {experiment}")
         REPORTS[experiment](config.run)
         if config.keep:
-            study.keep(config.run, config.keep)
+            study.keep(config.run, config.keep, TABLES.get(experiment, lambda results: {}))
     except InputError as error:
         print(f"report: {error}", file=sys.stderr)
         raise SystemExit(2) from None

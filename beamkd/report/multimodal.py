@@ -7,12 +7,12 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from beamkd.base import SLOT_SECONDS, InputError
+from beamkd.base import SLOT_SECONDS
 from beamkd.report import study
 from beamkd.report.figures import clean_axes
 from beamkd.report.frontier import CAPTION as FRONTIER
 from beamkd.report.frontier import draw_frontier
-from beamkd.report.results import read_results
+from beamkd.report.results import read_arrays, read_results
 from beamkd.report.study_tables import label_of
 from beamkd.report.tables import mean_and_error
 
@@ -50,17 +50,8 @@ def write(folder: Path) -> None:
     failing = [name for name in results["methods"] if name.startswith("plain_missing_")]
     more = {"fusion.png": (draw_fusion, results["models"]), "frontier.png": (draw_frontier, results["models"])}
     if failing:
-        more["failing.png"] = (draw_failing, _drive(folder))
+        more["failing.png"] = (draw_failing, read_arrays(folder))
     study.write(folder, more, CAPTIONS)
-
-
-def _drive(folder: Path) -> dict[str, np.ndarray]:
-    path = folder / "figures.npz"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: expected the arrays behind the figures, found {error}") from None
 
 
 def draw_fusion(results: dict[str, Any], models: dict[str, Any]) -> plt.Figure:

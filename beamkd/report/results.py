@@ -28,6 +28,20 @@ def read_results(folder: Path) -> dict[str, Any]:
     return results
 
 
+def read_arrays(folder: Path) -> dict[str, np.ndarray]:
+    """The arrays behind the figures of the run in `folder`.
+
+    Raises:
+      InputError: there are none, or they cannot be read.
+    """
+    path = folder / "figures.npz"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: expected the arrays behind the figures, found {error}") from None
+
+
 def read_history(folder: Path, phase: str) -> dict[str, np.ndarray]:
     """What was logged of a phase by name, [epochs, members]; nothing of a phase that had nothing to train."""
     path = folder / "metrics.jsonl"

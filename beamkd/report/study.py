@@ -30,7 +30,7 @@ NOTES = {
     "one comparison: of many, one in twenty misses by chance. Power: received power over the best beam's. (A to B): "
     "minus the distance of A from B, by seed and slot; the nearer, the more.",
     "methods": "Percent, mean over slots; ± is the standard error over seeds, on these test drives. Δ: difference to "
-    "the table's teacher in points, paired by seed and test drive, with its 95 % bootstrap interval over both. "
+    "the table's first method in points, paired by seed and test drive, with its 95 % bootstrap interval over both. "
     "Data-free: has seen no real window, label or validation score.",
 }
 """What stands above the tables."""
@@ -38,8 +38,8 @@ NOTES = {
 CAPTIONS = {
     "accuracy.png": "Accuracy by slot on the test split, methods of the first table; bars: standard error over seeds. "
     "Arrows with a number stand for what lies below the axis.",
-    "differences.png": "Difference to the table's teacher, paired by seed and test drive, mean over slots, with 95 % "
-    "bootstrap intervals over both. Bars with an arrow go on beyond the axis, to the number beside them.",
+    "differences.png": "Difference to the table's first method, paired by seed and test drive, mean over slots, with "
+    "95 % bootstrap intervals over both. Bars with an arrow go on beyond the axis, to the number beside them.",
     "sweeps.png": "Difference to the teacher, paired by seed and test drive, mean over slots, with 95 % bootstrap "
     "intervals over both.",
 }
@@ -49,20 +49,33 @@ KEPT_DECIMALS = 6
 """Of shares, in the tables that are kept: a ten-thousandth of a point."""
 
 
+Tables = Callable[[dict[str, Any]], dict[str, Cells]]
+"""Of results, further tables by title."""
+
 Figure = tuple[Callable[..., Any], Any]
 """draw(results, content) -> a figure, and the content; without any content there is none."""
 
-TITLES = {"multimodal": "Several sensors", "longterm": "Long-term tracking with short inputs"}
+TITLES = {
+    "multimodal": "Several sensors",
+    "longterm": "Long-term tracking with short inputs",
+    "collaborative": "Collaborative learning",
+}
 """Of reports, by experiment."""
 
 
-def write(folder: Path, more: Mapping[str, Figure] | None = None, captions: Mapping[str, str] | None = None) -> None:
+def write(
+    folder: Path,
+    more: Mapping[str, Figure] | None = None,
+    captions: Mapping[str, str] | None = None,
+    tables: Tables = lambda results: {},
+) -> None:
     """Write `report.md`, `report.html`, `report.tex` and the figures of the study in `folder`.
 
     Args:
       folder: of the run.
       more: figures by file name that stand ahead of those of every study.
       captions: what stands below these.
+      tables: of results, by title; they stand behind the methods.
 
     Raises:
       InputError: the folder lacks results, or they cannot be read.
@@ -78,11 +91,11 @@ def write(folder: Path, more: Mapping[str, Figure] | None = None, captions: Mapp
         save_figure(folder / name, draw(results, content))
     claims, methods = claim_rows(results), method_tables(results)
     shown = {name: ({**CAPTIONS, **(captions or {})})[name] for name in figures}
-    write_report(folder, _markdown(results, claims, methods, shown), figures)
+    write_report(folder, _markdown(results, claims, methods, shown, tables(results)), figures)
     (folder / "report.tex").write_text(_latex(claims, methods))
 
 
-def keep(folder: Path, path: Path) -> None:
+def keep(folder: Path, path: Path, tables: Tables = lambda results: {}) -> None:
     """Write the tables of the study in `folder` to `path`, Markdown, and what they are made of beside it, JSON.
 
     Sums by drive and the times of phases stay behind.
@@ -96,7 +109,7 @@ def keep(folder: Path, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     results = json.loads(json.dumps(results), parse_float=lambda digits: round(float(digits), KEPT_DECIMALS))
     path.with_suffix(".json").write_text(json.dumps(results) + "\n")
-    path.write_text(_markdown(results, claim_rows(results), method_tables(results), {}))
+    path.write_text(_markdown(results, claim_rows(results), method_tables(results), {}, tables(results)))
 
 
 def console_tables(folder: Path) -> list[Table]:
@@ -118,7 +131,13 @@ def _results(folder: Path) -> dict[str, Any]:
     return results
 
 
-def _markdown(results: dict[str, Any], claims: Cells, methods: dict[str, Cells], figures: dict[str, str]) -> str:
+def _markdown(
+    results: dict[str, Any],
+    claims: Cells,
+    methods: dict[str, Cells],
+    figures: dict[str, str],
+    more: dict[str, Cells],
+) -> str:
     title = TITLES.get(results["experiment"], "Study of data-free distillation")
     parts = [f"# {title}, grid '{results['config']['grid']}'"]
     parts.append(f"Data: {data_source(results)} {windows_and_seeds(results)} {_carried(results)}")
@@ -127,6 +146,8 @@ def _markdown(results: dict[str, Any], claims: Cells, methods: dict[str, Cells],
     parts += ["## Methods", NOTES["methods"]]
     for title, rows in methods.items():
         parts += [f"### {title}", markdown_table(rows, left=2)]
+    for title, rows in more.items():
+        parts += [f"## {title}", markdown_table(rows)]
     if results["tables"]:
         for metric in COLUMNS:
             parts += [f"## {COLUMNS[metric]} by slot, percent", markdown_table(slot_rows(results, metric))]

@@ -82,7 +82,7 @@ class Trainer:
             state, step = self._streamed(task, keys, params, data, train, val)
         else:
             state, step = self._resident(task, keys, params, data, train, val, axes)
-        state, digest = to_host(state), _digest([self.origin, name], (train, val))
+        state, digest = to_host(state), digest_of([self.origin, name], (train, val))
         if self.folder and self.resume:
             state = from_primary(lambda: to_host(checkpoints.restore(self.folder, name, state, digest) or state))
         self.progress(name, state)
@@ -128,7 +128,7 @@ def epochs_done(state: FitState) -> int:
     return int(np.max(state.epoch))
 
 
-def _digest(about: Any, rows: Any) -> str:
+def digest_of(about: Any, rows: Any) -> str:
     """Of all that a checkpoint comes from: plain values, and the rows to train on and to be validated by."""
     found = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for leaf in jax.tree.leaves(rows):

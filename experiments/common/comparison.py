@@ -92,8 +92,21 @@ def compare(
     """
     with run.phase("evaluation"):
         scores, test_drives, beams = evaluate_networks(run, dataset, networks)
-        described = [(each, _described(each, scores, test_drives["counts"])) for each in comparisons]
-    parts = {
+    return judged(config, dataset, comparisons, methods, scores, test_drives, claims), beams
+
+
+def judged(
+    config: Flags,
+    dataset: Dataset,
+    comparisons: Sequence[Comparison],
+    methods: dict[str, Method],
+    scores: dict[str, dict],
+    test_drives: dict[str, Any],
+    claims: Sequence[Claim],
+) -> dict[str, Any]:
+    """The parts of the results that a study's report is written from; arguments as of `compare`, and what it found."""
+    described = [(each, _described(each, scores, test_drives["counts"])) for each in comparisons]
+    return {
         "data": describe(config, dataset),
         "methods": scores,
         "test_drives": test_drives,
@@ -107,7 +120,6 @@ def compare(
         ],
         "claims": judge_all(claims, scores, test_drives["counts"]),
     }
-    return parts, beams
 
 
 def refuse_streamed(dataset: Dataset) -> None:

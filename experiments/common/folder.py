@@ -45,6 +45,7 @@ WRITTEN = (
     *("accuracy.png", "generator.png", "sequences.png", "drive.png"),
     *("differences.png", "sweeps.png", "scaling.png", "roofline.png"),
     *("fusion.png", "failing.png", "frontier.png"),
+    *("bytes.png", "rounds.png", "nodes.png", "map.png", "partitions.png", "faults.png"),
 )
 """All that experiments write, besides drives. The next run in the folder removes it, first the configuration."""
 

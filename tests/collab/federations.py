@@ -17,17 +17,18 @@ SEEDS = 2
 
 
 class Tiny(nn.Module):
-    """A dense layer on the mean of the frames."""
+    """A dense layer on each frame, and one on the mean of that."""
 
     beams: int = 64
     size: int = 3
 
     @nn.compact
     def __call__(self, frames, future=0, train=False, slots=None, axis_name=None):
-        features = nn.Dense(self.size)(frames.mean(1))
+        codes = nn.Dense(self.size)(frames)
+        features = codes.mean(1)
         steps = frames.shape[1] + future if slots is None else slots
         logits = nn.Dense(self.beams)(features)
-        return Output(jnp.broadcast_to(logits[:, None], (len(logits), steps, self.beams)), features)
+        return Output(jnp.broadcast_to(logits[:, None], (len(logits), steps, self.beams)), features, {"codes": codes})
 
 
 def dataset_of(drives=10, seeds=SEEDS):

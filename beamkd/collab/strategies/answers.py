@@ -13,7 +13,7 @@ from beamkd.collab.learning import Learner, learn
 from beamkd.collab.messages import Message
 from beamkd.collab.nodes import Kind, Own
 from beamkd.collab.strategies.local import begin
-from beamkd.collab.strategy import Exchange, Strategy, as_up_and_down, by_exchange
+from beamkd.collab.strategy import Exchange, Strategy, by_exchange
 from beamkd.losses import cross_entropy, masked_mean
 from beamkd.training import FitConfig, Task, mean_over_labels, supervised_task
 from beamkd.training.batches import over_rows, shuffled
@@ -64,7 +64,7 @@ def by_answers(
     pool: Callable[[Array, Array], Array],
     epochs: int,
     nodes: int | None = None,
-    messages: Messages = as_up_and_down,
+    messages: Messages | None = None,
 ) -> Strategy:
     """In each round nodes learn what was made of all answers, then from their own windows, and answer anew.
 
@@ -118,6 +118,15 @@ def answers(kind: Kind, params: Any, own: Own, rows: Rows) -> Array:
     """A node's logits on shared windows [B], [B, J + 1, M]."""
     found = over_rows(lambda batch: kind.forward(params, batch, None).logits, own.data, rows, kind.take)
     return found.reshape(-1, *found.shape[2:])[: len(rows.mask)]
+
+
+def taught(
+    kind: Kind, digest: Digest, mine: Learner, key: Array, own: Own, rows: Rows, targets: Array, known: Array
+) -> Learner:
+    """A learner after training as `digested` does, or on labels alone as long as the targets are not `known`."""
+    task = supervised_task(kind.forward, kind.take, kind.fit)
+    alone = learn(task, mine, key, own.data, own.train, digest.epochs)
+    return where(known, digested(kind, digest, mine, key, own, rows, targets), alone)
 
 
 def digested(kind: Kind, digest: Digest, mine: Learner, key: Array, own: Own, rows: Rows, targets: Array) -> Learner:

@@ -8,13 +8,11 @@ import jax.numpy as jnp
 from flax import struct
 
 from beamkd.base import Array, Rows
-from beamkd.collab.learning import Learner, beginner, learn
-from beamkd.collab.strategies.answers import Digest, answers, digested, draw
+from beamkd.collab.learning import Learner
+from beamkd.collab.strategies.answers import Digest, answers, draw, taught
 from beamkd.collab.strategies.local import begin
 from beamkd.collab.strategy import Exchange, Strategy, by_exchange
 from beamkd.losses import kl
-from beamkd.training import supervised_task
-from beamkd.training.fit import where
 
 
 @struct.dataclass
@@ -50,10 +48,12 @@ class Teacher:
     known: Array
 
 
-def central(nodes: int, windows: int = 256, epochs: int = 1, alpha: float = 0.6, temperature: float = 2.0) -> Strategy:
+def central_kd(
+    nodes: int, windows: int = 256, epochs: int = 1, alpha: float = 0.6, temperature: float = 2.0
+) -> Strategy:
     """Nodes ask about windows of theirs, and learn from their labels and from what the centre answers.
 
-    The centre's network has learned from all labelled windows before the first round. A node sends numbers of windows
+    The centre's network is one that has learned before, and stays as it is. A node sends numbers of windows
     alone: the centre has seen the same slots by its own sensors.
 
     Args:
@@ -69,10 +69,8 @@ def central(nodes: int, windows: int = 256, epochs: int = 1, alpha: float = 0.6,
         return Pupil(begin(kind, key, own, mine, heard), draw(key, own.train, windows))
 
     def centre(kind, key, own, mine, heard):
-        task = supervised_task(kind.forward, kind.take, kind.fit)
-        params = learn(task, beginner(kind.fit, mine), key, own.data, own.train, kind.fit.epochs).params
         shape = jax.eval_shape(lambda: answers(kind, mine, own, draw(key, own.shared, windows))).shape
-        return Teacher(params, jnp.zeros((nodes, *shape)), jnp.bool_(False))
+        return Teacher(mine, jnp.zeros((nodes, *shape)), jnp.bool_(False))
 
     def tell(kind, key, own, mine, heard):
         return {"logits": mine.logits, "known": jnp.broadcast_to(mine.known, (nodes,))}
@@ -80,14 +78,14 @@ def central(nodes: int, windows: int = 256, epochs: int = 1, alpha: float = 0.6,
     def work(kind, key, own, mine, heard):
         to_learn, to_draw = jax.random.split(key)
         digest = Digest(windows, loss, epochs, kind.fit, alpha)
-        alone = learn(supervised_task(kind.forward, kind.take, kind.fit), mine.learner, to_learn, own.data, own.train)
-        taught = digested(kind, digest, mine.learner, to_learn, own, mine.asked, heard["logits"])
+        answered = heard["logits"], heard["known"]
+        learner = taught(kind, digest, mine.learner, to_learn, own, mine.asked, *answered)
         asked = draw(to_draw, own.train, windows)
-        return Pupil(where(heard["known"], taught, alone), asked), {"windows": asked}
+        return Pupil(learner, asked), {"windows": asked}
 
     def answer(kind, key, own, mine, heard):
         said, active = heard
         logits = jax.lax.map(lambda rows: answers(kind, mine.params, own, rows), said["windows"])
         return mine.replace(logits=logits, known=active.any())
 
-    return by_exchange("central", Exchange(node, centre, tell, work, answer, addressed=True))
+    return by_exchange("central_kd", Exchange(node, centre, tell, work, answer, addressed=True))

@@ -9,19 +9,19 @@ import jax.numpy as jnp
 
 from beamkd.base import Array, Batch, Metadata, Rows
 from beamkd.collab.aggregate import counted
-from beamkd.collab.learning import learn
+from beamkd.collab.learning import beginner, learn
 from beamkd.collab.nodes import Kind
 from beamkd.collab.strategies.fedavg import Global
 from beamkd.collab.strategies.local import begin
 from beamkd.collab.strategy import Exchange, Strategy, by_exchange
 from beamkd.data import select, sensor_batch
 from beamkd.distill import distillation_task, hindsight_logits
-from beamkd.inversion import GeneratorLoss, generate, invert, summarize
+from beamkd.inversion import GeneratorLoss, generate, inversion_task, summarize
 from beamkd.losses import kl
 from beamkd.models import SceneGenerator
 from beamkd.models.scene import Scene
 from beamkd.scenes import render
-from beamkd.training import FitConfig, fit, supervised_task
+from beamkd.training import FitConfig, all_rows, supervised_task
 from beamkd.training.fit import where
 
 INVERSION = FitConfig(epochs=500, patience=0, learning_rate=3e-4)
@@ -56,11 +56,6 @@ def datafree(
     def centre(kind, key, own, mine, heard):
         return Global(mine)
 
-    def work(kind, key, own, mine, heard):
-        mine = learn(supervised_task(kind.forward, kind.take, kind.fit), mine, key, own.data, own.train, epochs)
-        summary = summarize(kind.forward, mine.params, own.data, own.train, kind.take)
-        return mine, {"weights": mine.params, "metadata": summary}
-
     def teach(kind, key, own, mine, heard):
         said, active = heard
         to_generate, to_fit = jax.random.split(key)
@@ -73,10 +68,22 @@ def datafree(
         rows = Rows(jnp.arange(each * len(active)), jnp.repeat(active, each))
         examples = jax.tree.map(lambda *leaves: counted(jnp.concatenate([*map(_flat, leaves)]), rows.mask), *taught)
         task = distillation_task(kind.forward, select, student, functools.partial(kl, temperature=temperature))
-        learned = fit(task, to_fit, mine.params, examples, rows).params
+        learned = learn(task, beginner(student, mine.params), to_fit, examples, rows, student.epochs).params
         return Global(where(active.any(), learned, mine.params))
 
-    return by_exchange("datafree", Exchange(begin, centre, None, work, teach, central=True, apart=True))
+    exchange = Exchange(begin, centre, None, models_and_metadata(epochs), teach, central=True, apart=True)
+    return by_exchange("datafree", exchange)
+
+
+def models_and_metadata(epochs: int) -> Callable:
+    """A node's work in a round: so many epochs on its own windows; then it hands over its model, and metadata."""
+
+    def work(kind, key, own, mine, heard):
+        mine = learn(supervised_task(kind.forward, kind.take, kind.fit), mine, key, own.data, own.train, epochs)
+        summary = summarize(kind.forward, mine.params, own.data, own.train, kind.take)
+        return mine, {"weights": mine.params, "metadata": summary}
+
+    return work
 
 
 def _taught(
@@ -86,17 +93,21 @@ def _taught(
     to_invert, to_generate = jax.random.split(key)
     generator = SceneGenerator(frames=kind.observed)
     own, its = seen_by(kind, centre), seen_by(centre, kind)
-    found = invert(to_invert, generator, kind.forward, params, summary, own, GeneratorLoss(0.0, layers=1.0), inversion)
-    scenes = generate(to_generate, generator.clone(ahead=kind.future), found.params, each)
+    to_init, to_learn = jax.random.split(to_invert)
+    task = inversion_task(kind.forward, generator, own, GeneratorLoss(0.0, layers=1.0), inversion)
+    begun = beginner(inversion, generator.init(to_init, jnp.zeros((1, generator.noise))))
+    rows = all_rows(inversion.batch_size)
+    found = learn(task, begun, to_learn, (params, summary), rows, inversion.epochs).params
+    scenes = generate(to_generate, generator.clone(ahead=kind.future), found, each)
     logits = hindsight_logits(kind.forward, params, own(scenes), each, select, kind.observed, kind.future)
     return its(scenes).window(0, centre.observed), logits
 
 
-def seen_by(kind: Kind, other: Kind) -> Callable[[Scene], Batch]:
-    """What makes batches of scenes for networks of a kind; another kind sees the same scenes from where it stands."""
+def seen_by(kind: Kind, *others: Kind) -> Callable[[Scene], Batch]:
+    """What makes batches of scenes for networks of a kind; other kinds see the same scenes from where they stand."""
 
     def seen(scenes):
-        frames = render(scenes, {**kind.spec, **other.spec})
+        frames = render(scenes, {name: leaf for each in (kind, *others) for name, leaf in each.spec.items()})
         return sensor_batch({name: frames[name] for name in kind.spec}, kind.future)
 
     return seen

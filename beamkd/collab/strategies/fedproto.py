@@ -1,15 +1,16 @@
 """Nodes agree on what windows of a beam look like to them: FedProto (Tan et al., AAAI 2022)."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 from flax import struct
 
-from beamkd.base import Array
+from beamkd.base import Array, Output
 from beamkd.collab.learning import learn
 from beamkd.collab.nodes import Kind, Own
 from beamkd.collab.strategies.local import begin
-from beamkd.collab.strategy import Exchange, Strategy, by_exchange
+from beamkd.collab.strategy import Exchange, Strategy, UnlikeNodes, by_exchange
 from beamkd.losses import masked_mean
 from beamkd.training import Task, supervised_task
 from beamkd.training.batches import over_rows
@@ -28,19 +29,26 @@ class Prototypes:
     windows: Array
 
 
-def fedproto(weight: float = 1.0, epochs: int = 1) -> Strategy:
+def fedproto(outputs: Sequence[Output], weight: float = 1.0, epochs: int = 1) -> Strategy:
     """Nodes learn from their labels, and bring features of windows near to the mean features of all nodes' windows.
 
-    Features must be as many in all networks, which may be unlike otherwise; here they are alike.
+    Features must be as many in all networks, which may be unlike otherwise.
 
     Args:
+      outputs: what a node's network of each group gives for its windows, or the shapes of that.
       weight: λ of the squared distance between features and those of their beam, mean over windows and features.
       epochs: in a round.
+
+    Raises:
+      UnlikeNodes: networks have unequal numbers of features.
     """
+    sizes = list(dict.fromkeys(output.features.shape[-1] for output in outputs))
+    if len(sizes) > 1:
+        raise UnlikeNodes(f"fedproto: expected networks with as many features, found {' and '.join(map(str, sizes))}")
 
     def centre(kind, key, own, mine, heard):
-        found = prototypes(kind, mine, own)
-        return found.replace(features=jnp.zeros_like(found.features), windows=jnp.zeros_like(found.windows))
+        beams = outputs[0].logits.shape[-1]
+        return Prototypes(jnp.zeros((beams, *sizes)), jnp.zeros(beams))
 
     def tell(kind, key, own, mine, heard):
         return mine
@@ -59,7 +67,7 @@ def fedproto(weight: float = 1.0, epochs: int = 1) -> Strategy:
         known = total > 0
         return Prototypes(jnp.where(known[:, None], features, mine.features), jnp.where(known, total, mine.windows))
 
-    return by_exchange("fedproto", Exchange(begin, centre, tell, work, gather, alike=True))
+    return by_exchange("fedproto", Exchange(begin, centre, tell, work, gather))
 
 
 def prototypes(kind: Kind, params, own: Own) -> Prototypes:

@@ -1,0 +1,124 @@
+"""The report of collaborative learning: that of every study, and what strategies cost beside how well nodes do."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from beamkd.report import study
+from beamkd.report.collaborative_figures import (
+    draw_bytes,
+    draw_faults,
+    draw_map,
+    draw_nodes,
+    draw_partitions,
+    draw_rounds,
+)
+from beamkd.report.results import read_arrays, read_results
+from beamkd.report.study_tables import label_of
+from beamkd.report.tables import Cells, digits, percent
+
+CAPTIONS = {
+    "bytes.png": "Top-5 accuracy, mean over nodes and slots, against all bytes that cross links in all rounds; bars: "
+    "standard error over seeds. The line joins the strategies than which no other is as accurate with fewer bytes; the "
+    "dashed one is nodes that learn alone.",
+    "rounds.png": "Top-5 accuracy on the test split over the rounds, mean over nodes, slots and seeds. Those with a "
+    "single round are a point at its end.",
+    "nodes.png": "Top-5 accuracy of each node, mean over slots and seeds; bars: standard error over seeds. Below: what "
+    "the node sees, its network, and the windows that the first seed gives it.",
+    "map.png": "The street from above, and where the windows of each node were, of the first seed. The base station "
+    "stands at the origin.",
+    "partitions.png": "Top-5 accuracy, mean over nodes and slots, as nodes' windows become more unlike; bars: standard "
+    "error over seeds.",
+    "faults.png": "Top-5 accuracy, percent, mean over nodes, slots and seeds, by what fails and how the centre "
+    "aggregates.",
+}
+"""What stands below the figures."""
+
+WORK = ("GFLOP a node", "GFLOP at the centre")
+
+SINGLE = ("teacher", "best_node")
+"""Methods that are no strategy."""
+
+
+def write(folder: Path) -> None:
+    """Write the report of the run in `folder`, with its figures.
+
+    Raises:
+      InputError: the folder lacks results, or they cannot be read.
+    """
+    results = read_results(folder)
+    names, grid = strategies_of(results), results["config"]["grid"]
+    more = {}
+    if grid == "strategies":
+        more = {"bytes.png": (draw_bytes, names), "nodes.png": (draw_nodes, names), "rounds.png": (draw_rounds, names)}
+    elif grid == "codecs":
+        more = {"bytes.png": (draw_bytes, names)}
+    elif grid == "partitions":
+        more = {"partitions.png": (draw_partitions, names)}
+    elif grid == "faults":
+        more = {"faults.png": (draw_faults, names)}
+    more["map.png"] = (draw_map, read_arrays(folder))
+    study.write(folder, more, CAPTIONS, tables)
+
+
+def tables(results: dict[str, Any]) -> dict[str, Cells]:
+    """What this report has beside those of every study."""
+    found = {"What strategies cost": cost_rows(results), "Beams that nodes know, and others": known_rows(results)}
+    found["Nodes, as the first seed has them"] = node_rows(results)
+    refused = refused_rows(results)
+    found |= {"Nodes whose messages were refused": refused} if len(refused) > 1 else {}
+    left_out = [["Strategy", "Why it is left out"], *([name, why] for name, why in results["left_out"].items())]
+    return found | ({"Left out": left_out} if len(left_out) > 1 else {})
+
+
+def strategies_of(results: dict[str, Any]) -> list[str]:
+    """Methods that are strategies."""
+    return [name for name in results["methods"] if name not in SINGLE]
+
+
+def cost_rows(results: dict[str, Any]) -> Cells:
+    """Accuracy beside bytes, operations, seconds and energy of all rounds, means over seeds."""
+    rows = [["Strategy", "Top-5", "Power", "Rounds", "kB up", "kB down", "kB between", *WORK, "s", "J"]]
+    for name in strategies_of(results):
+        method = results["methods"][name]
+        rounds = method["rounds"]
+        kilobytes = [digits(np.mean(method[f"bytes_{link}"]) / 1e3) for link in ("up", "down", "between")]
+        work = [digits(rounds * np.mean(method["flops_nodes"]) / 1e9), digits(rounds * method["flops_centre"] / 1e9)]
+        spent = [digits(np.mean(method[unit])) for unit in ("seconds", "joules")]
+        said = [percent(method[metric]) for metric in ("top5", "power_ratio")]
+        rows.append([label_of(results, name), *said, str(rounds), *kilobytes, *work, *spent])
+    return rows
+
+
+def known_rows(results: dict[str, Any]) -> Cells:
+    """How often nodes come within two beams of the best one, percent, where they have learned from it and where not."""
+    rows = [["Strategy", "known to the node", "unknown to it"]]
+    for name in strategies_of(results):
+        method = results["methods"][name]
+        shares = [np.array(method[f"near_{part}"], float) for part in ("known", "unknown")]
+        rows.append([label_of(results, name), *(_share(each) for each in shares)])
+    return rows
+
+
+def node_rows(results: dict[str, Any]) -> Cells:
+    """A row a node."""
+    rows = [["Node", "Sensor", "Network", "Windows", "Best beams"]]
+    for number, node in enumerate(results["nodes"]):
+        rows.append([str(number), node["sensor"], node["size"], str(node["windows"]), str(node["beams"])])
+    return rows
+
+
+def refused_rows(results: dict[str, Any]) -> Cells:
+    """Whose messages were no numbers, or otherwise beyond use, and in how many rounds, mean over seeds."""
+    rows = [["Strategy", "Node", "Rounds"]]
+    for name in strategies_of(results):
+        refused = np.mean(results["methods"][name]["refused"], 0)
+        rows += [[label_of(results, name), str(node), digits(refused[node])] for node in np.flatnonzero(refused)]
+    return rows
+
+
+def _share(values: np.ndarray) -> str:
+    """Mean over seeds of what is a number, percent."""
+    there = values[~np.isnan(values)]
+    return f"{100 * there.mean():.1f}" if len(there) else "-"

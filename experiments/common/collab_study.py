@@ -1,0 +1,364 @@
+"""What the study of collaborative learning does with each setting: make its federation, run it, test its nodes."""
+
+import dataclasses
+import functools
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from beamkd.base import Array, InputError, Model, Rows, named_keys
+from beamkd.collab import STRATEGIES, Faults, Federation, State, Strategy, Work, work_of
+from beamkd.collab.aggregate import AGGREGATES
+from beamkd.collab.codecs import CODECS
+from beamkd.collab.strategies import CO_BOOSTING, mutual
+from beamkd.data import Dataset
+from beamkd.training import Scores, to_host
+from experiments.common.dataset import Trained, evaluate_networks, over_all_batches, scorer
+from experiments.common.federations import (
+    NodeKind,
+    centre_teacher,
+    federation_of,
+    kinds_of,
+    node_network,
+    owners,
+    partition_of,
+)
+from experiments.common.methods import train_on_labels
+from experiments.common.rounds import LINKS, Course, run_course
+from experiments.common.run import Run
+
+HANDED_OVER_ONCE = ("dense", "co_boosting", "datafree")
+"""Strategies with a single round, whose centre sees no window."""
+
+ASKING = ("central_kd", "progressive", "fedmd", "dsfl", "feddf", "mutual", "hierarchical")
+"""Those in which a number of windows is asked about in a round."""
+
+AGGREGATING = ("fedavg", "fedprox", "fedmd", "dsfl", "feddf")
+"""Those that make one value of nodes' by a rule that can be chosen."""
+
+BY_TEACHER = ("central_kd", "progressive")
+"""Those whose centre has the large network of all sensors."""
+
+MEASURED = 10
+"""How often accuracy is measured over the rounds."""
+
+NEAR = 2
+"""Beams from the best one that still are near it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A strategy, and among whom and how it runs.
+
+    Attributes:
+      name: in the results.
+      label: in tables and figures.
+      strategy: by its name.
+      partition: whose windows are whose.
+      alpha: of the Dirichlet distribution.
+      aggregate: how the centre makes one value of many.
+      codec: how messages are written.
+      faults: what goes wrong.
+    """
+
+    name: str
+    label: str
+    strategy: str
+    partition: str
+    alpha: float
+    aggregate: str
+    codec: str
+    faults: Faults
+
+
+@dataclasses.dataclass(frozen=True)
+class Played:
+    """A setting after its rounds.
+
+    Attributes:
+      setting: which.
+      models: networks by which nodes predict, by group [seeds, nodes, ...]; a single one [seeds, 1, ...] if all predict
+        by the centre's.
+      course: how it went.
+      work: operations of a round.
+    """
+
+    setting: Setting
+    models: tuple[Model, ...]
+    course: Course
+    work: Work
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Study:
+    """What all settings start from.
+
+    Attributes:
+      run: the run.
+      dataset: the windows.
+      keys: [seeds].
+      config: the flags.
+    """
+
+    run: Run
+    dataset: Dataset
+    keys: Array
+    config: Any
+
+    @functools.cached_property
+    def kinds(self) -> dict[NodeKind, int]:
+        """How many nodes of each kind there are."""
+        return kinds_of(self.config.nodes, self.dataset.sensors, self.config.sizes)
+
+    @functools.cached_property
+    def networks(self) -> dict[str, Model]:
+        """Nodes' networks with initial weights [seeds, ...], by kind."""
+        return {f"{kind.sensor}_{kind.size}": node_network(self.dataset, self.keys, kind) for kind in self.kinds}
+
+    @functools.cached_property
+    def teacher(self) -> Trained:
+        """The large network at the centre, on all windows and sensors."""
+        model, fit = centre_teacher(self.dataset, self.keys), self.config.teacher_fit
+        return train_on_labels(self.run, self.keys, self.dataset, model, fit, "teacher")
+
+    @functools.cache  # noqa: B019, for a study lives as long as its run
+    def owners(self, partition: str, alpha: float) -> Rows:
+        """Whose windows are whose, [seeds, nodes, N]."""
+        seeds = range(self.config.seed, self.config.seed + self.config.seeds)
+        return owners(self.dataset, seeds, partition_of(partition, alpha), self.config.nodes)
+
+    def federation(self, setting: Setting) -> Federation:
+        """Who takes part in a setting."""
+        config = self.config
+        hub = node_network(self.dataset, self.keys, next(iter(self.kinds)))
+        if setting.strategy in BY_TEACHER:
+            hub = dataclasses.replace(self.teacher.model, params=jax.tree.map(jnp.asarray, self.teacher.model.params))
+        fit = dataclasses.replace(config.node_fit, epochs=config.rounds * config.epochs)
+        options = {"codec": CODECS[setting.codec], "noise": config.hiding()}
+        faults = setting.faults if setting.faults != Faults() else None
+        rows = self.owners(setting.partition, setting.alpha)
+        over_members = self.run.over_members
+        options |= {"faults": faults, "over_members": over_members}
+        return federation_of(self.dataset, self.keys, self.kinds, rows, fit, hub, **options)
+
+    def strategy(self, setting: Setting, federation: Federation) -> Strategy:
+        """How a setting's nodes learn from one another.
+
+        Raises:
+          InputError: these nodes cannot do it.
+        """
+        name, config = setting.strategy, self.config
+        options: dict[str, Any] = {"epochs": config.epochs * (config.rounds if name in HANDED_OVER_ONCE else 1)}
+        options |= {"windows": config.windows} if name in ASKING else {}
+        options |= {"aggregate": AGGREGATES[setting.aggregate]} if name in AGGREGATING else {}
+        if name == "datafree":
+            options |= {"sequences": config.sequences, "inversion": config.inversion, "student": config.student_fit}
+        if name == "dense":
+            options["synthesis"] = config.synthesis
+        if name == "co_boosting":
+            boosting = {"boost": CO_BOOSTING.boost, "nudge": CO_BOOSTING.nudge}
+            options["synthesis"] = dataclasses.replace(config.synthesis, **boosting)
+        if name == "mutual" and config.graph:
+            return mutual(read_graph(config.graph, config.nodes), **options)
+        return STRATEGIES[name](federation, **options)
+
+    def play(self, setting: Setting) -> Played:
+        """Run a setting's rounds.
+
+        Raises:
+          InputError: these nodes cannot do it.
+        """
+        federation = self.federation(setting)
+        strategy = self.strategy(setting, federation)
+        keys = named_keys(self.keys, setting.name)
+        rounds = 1 if setting.strategy in HANDED_OVER_ONCE else self.config.rounds
+        active = (
+            federation.faults.active(named_keys(self.keys, "faults"), federation.nodes) if federation.faults else None
+        )
+
+        def measure(state: State) -> np.ndarray:
+            return self._top5(self._models(strategy, state, federation))
+
+        with self.run.phase(setting.name):
+            every = max(1, rounds // MEASURED)
+            course = run_course(self.run, setting.name, keys, strategy, federation, rounds, active, measure, every)
+            work = work_of(strategy, federation, course.state)
+        played = Played(setting, self._models(strategy, course.state, federation), course, work)
+        self.run.say(_summary(played, self.run.seconds["phases"][setting.name]))
+        return played
+
+    def _models(self, strategy: Strategy, state: State, federation: Federation) -> tuple[Model, ...]:
+        """By which nodes predict, see `Played`."""
+        models = strategy.deployed(state, federation)
+        if not strategy.exchange.central:
+            return models
+        params = jax.tree.map(lambda leaf: leaf[:, :1], models[0].params)
+        return (dataclasses.replace(models[0], params=params),)
+
+    def _top5(self, models: tuple[Model, ...], part: str = "test") -> np.ndarray:
+        """Top-5 of each node on a part of the split, mean over slots, [seeds, nodes]."""
+        found = []
+        for model in models:
+            seeds, nodes = jax.tree.leaves(model.params)[0].shape[:2]
+            flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), model.params)
+            split = getattr(self.dataset.split, part)
+            rows = jax.tree.map(lambda leaf, nodes=nodes: jnp.repeat(leaf, nodes, 0), split)
+            scores = self._scorer(model.module, tuple(model.inputs.items()))(flat, rows)
+            top5 = np.asarray(over_all_batches(scores)["top5"])
+            found.append(top5.mean(-1).reshape(seeds, nodes))
+        return np.broadcast_to(np.concatenate(found, axis=1), (len(self.keys), self.config.nodes))
+
+    @functools.cache  # noqa: B019
+    def _scorer(self, module: nn.Module, inputs: tuple) -> Callable[[Any, Rows], Scores]:
+        return scorer(self.run, self.dataset, Model(module, None, dict(inputs)))
+
+    def tested(self, played: Sequence[Played]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+        """Settings in the results, and the test drives as `evaluate_networks` has them.
+
+        Of each setting the metrics, mean over nodes, and those of each node; bytes, operations, seconds, energy.
+        """
+        networks = {"teacher": self.teacher}
+        for each in played:
+            networks |= {f"{each.setting.name} {node}": Trained(model) for node, model in enumerate(_each(each.models))}
+        scores, test_drives, beams = evaluate_networks(self.run, self.dataset, networks)
+        methods = {}
+        for each in played:
+            count = len(_each(each.models))  # all nodes, or the centre's network alone
+            names = [f"{each.setting.name} {node % count}" for node in range(self.config.nodes)]
+            nodes = [scores[name] for name in names]
+            near = self._near(each.setting, np.stack([beams[name] for name in names], axis=1))
+            methods[each.setting.name] = _mean_over_nodes(nodes) | near | self._spent(each)
+            if each.setting.name == "local":
+                methods["best_node"] = self._best(each.models, nodes)
+        return {**methods, "teacher": scores["teacher"]}, test_drives
+
+    def _best(self, models: tuple[Model, ...], nodes: list[dict[str, Any]]) -> dict[str, Any]:
+        """Metrics of the node that is best on the windows for validation, of each seed, out of those of all nodes."""
+        best = self._top5(models, "val").argmax(1)
+        return jax.tree.map(lambda *values: np.stack([values[node][seed] for seed, node in enumerate(best)]), *nodes)
+
+    def described_nodes(self) -> list[dict[str, Any]]:
+        """Nodes in the results: sensor, network, and how many windows and best beams the first seed gives them."""
+        rows = jax.tree.map(lambda leaf: np.asarray(leaf[0]), self._usual_owners())
+        best = self._best_beams()
+        kinds = [kind for kind, count in self.kinds.items() for _ in range(count)]
+        return [
+            {
+                "sensor": kind.sensor,
+                "size": kind.size,
+                "windows": int(mask.sum()),
+                "beams": len(np.unique(best[index[mask]])),
+            }
+            for kind, index, mask in zip(kinds, rows.index, rows.mask, strict=True)
+        ]
+
+    def places(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where nodes' windows of the first seed were, m [N, 2], and whose each is [N]."""
+        rows = jax.tree.map(lambda leaf: np.asarray(leaf[0]), self._usual_owners())
+        frames = np.asarray(self.dataset.windows.predicted)[:, 0]
+        position = np.asarray(self.dataset.windows.frames.position)[frames]
+        owner = np.broadcast_to(np.arange(len(rows.mask))[:, None], rows.mask.shape)
+        return position[rows.index[rows.mask]], owner[rows.mask]
+
+    def _usual_owners(self) -> Rows:
+        return self.owners(self.config.partition, self.config.alpha_dirichlet)
+
+    def _best_beams(self) -> np.ndarray:
+        """Of the current slot of each window."""
+        frames = np.asarray(self.dataset.windows.predicted)[:, 0]
+        return np.asarray(self.dataset.windows.frames.beam)[frames]
+
+    def _near(self, setting: Setting, beams: np.ndarray) -> dict[str, np.ndarray]:
+        """How often nodes are near the best beam, mean over nodes, [seeds]: where they know it, and where they do not.
+
+        That is, where they have learned from a window whose best beam it is. NaN where there is no such window.
+
+        Args:
+          setting: whose windows are whose.
+          beams: predicted for current slots of the test split, [seeds, nodes, N].
+        """
+        best = self._best_beams()
+        test, own = to_host((self.dataset.split.test, self.owners(setting.partition, setting.alpha)))
+        right = {"near_known": np.full(beams.shape[:2], np.nan), "near_unknown": np.full(beams.shape[:2], np.nan)}
+        for seed, node in np.ndindex(*beams.shape[:2]):
+            there = test.mask[seed]
+            wanted = best[test.index[seed][there]]
+            near = np.abs(beams[seed, node][: len(there)][there] - wanted) <= NEAR
+            known = np.isin(wanted, best[own.index[seed, node][own.mask[seed, node]]])
+            for name, chosen in (("near_known", known), ("near_unknown", ~known)):
+                if chosen.any():
+                    right[name][seed, node] = near[chosen].mean()
+        return {name: _mean_of_numbers(values) for name, values in right.items()}
+
+    def _spent(self, played: Played) -> dict[str, Any]:
+        """What a setting took; bytes, seconds and joules [seeds]."""
+        ledger, work, rates = played.course.ledger, played.work, self.config.rates
+        by_link = {link: ledger.total(link) + np.zeros(len(self.keys), int) for link in LINKS}
+        curve = played.course.curve.mean(-1)
+        measured = ~np.isnan(curve[:, 0])
+        return {
+            "bytes_up": by_link["up"],
+            "bytes_down": by_link["down"],
+            "bytes_between": by_link["between"] + by_link["edge up"] + by_link["edge down"],
+            "rounds": len(curve),
+            "curve": {"rounds": 1 + np.flatnonzero(measured), "top5": curve[measured].T},
+            "flops_nodes": work.nodes,
+            "flops_centre": work.centre,
+            "seconds": ledger.seconds(work, rates) + np.zeros(len(self.keys)),
+            "joules": ledger.joules(work, rates) + np.zeros(len(self.keys)),
+            "refused": played.course.state.refused,
+        }
+
+
+def read_graph(path: Path, nodes: int) -> np.ndarray:
+    """Which nodes are neighbours, [nodes, nodes], from a text file with a row of 0 and 1 for each node.
+
+    Raises:
+      InputError: it cannot be read, or is of another number of nodes. Other rules are those of `mutual`.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of an empty file
+            graph = np.loadtxt(path, delimiter="," if "," in path.read_text() else None, ndmin=2)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--graph: expected rows of 0 and 1 in {path}, found: {error}") from None
+    if graph.shape != (nodes, nodes):
+        found = " x ".join(map(str, graph.shape))
+        raise InputError(f"--graph: expected {nodes} x {nodes} numbers in {path}, found {found}")
+    return graph
+
+
+def _each(models: tuple[Model, ...]) -> list[Model]:
+    """Networks [seeds, nodes, ...] one by one, [seeds, ...]."""
+    return [
+        dataclasses.replace(model, params=jax.tree.map(lambda leaf, node=node: leaf[:, node], model.params))
+        for model in models
+        for node in range(jax.tree.leaves(model.params)[0].shape[1])
+    ]
+
+
+def _mean_over_nodes(nodes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Metrics of a setting from those of its nodes, which are kept, too."""
+    mean = jax.tree.map(lambda *values: np.mean(values, axis=0), *nodes)
+    each = [{name: values for name, values in node.items() if name != "by_drive"} for node in nodes]
+    return mean | {"nodes": each}
+
+
+def _mean_of_numbers(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis of what is no NaN; NaN where nothing is."""
+    there = ~np.isnan(values)
+    total = np.where(there, values, 0).sum(-1)
+    return np.divide(total, there.sum(-1), out=np.full_like(total, np.nan), where=there.any(-1))
+
+
+def _summary(played: Played, seconds: float) -> str:
+    """A line on a setting."""
+    ledger, top5 = played.course.ledger, 100 * played.course.curve[-1].mean()
+    sent = sum(float(np.mean(ledger.total(link))) for link in LINKS)
+    said = f"{len(played.course.curve)} rounds, Top-5 {top5:.1f} %, {sent / 1e6:.2f} MB"
+    return f"{played.setting.name:<22} {said:<44} {seconds:6.1f} s"
