@@ -1,17 +1,18 @@
 """What a strategy costs: bytes on links, counted from the messages; operations; seconds and energy at given rates."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.extend.core import ClosedJaxpr
 
 from beamkd.base import expect_at_least
 from beamkd.collab.messages import Message, size_of
-from beamkd.collab.nodes import Federation, inner
-from beamkd.collab.strategy import State, Strategy, traced_round
-from beamkd.models.maps import as_convolutions
-from beamkd.training.operations import operations
+from beamkd.collab.nodes import Federation
+from beamkd.collab.strategy import Strategy, traced_round
+from beamkd.training.operations import operations_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Rates:
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """Floating-point operations of a round, as `operations` counts them.
+    """Floating-point operations of a round, as `operations_of` counts them.
 
     Attributes:
       nodes: of each node that takes part, [nodes].
@@ -97,18 +98,14 @@ class Ledger:
         return sent * rates.joules_per_byte + flops * rates.joules_per_flop
 
 
-def work_of(strategy: Strategy, federation: Federation, state: State) -> Work:
-    """Operations of a strategy that is made of an exchange; `state` is any of it, whose shapes alone matter."""
-    exchange, hub = strategy.exchange, federation.centre
-    traced = traced_round(exchange, federation, state.nodes, state.centre)
+def work_of(strategy: Strategy, federation: Federation) -> Work:
+    """Operations of a strategy that is made of an exchange."""
+    traced = traced_round(strategy.exchange, federation)
+    sizes = [group.size for group in federation.groups]
 
-    def count(function, args):
-        with as_convolutions():
-            return operations(function, *args)
+    def each(programs: Sequence[ClosedJaxpr]) -> np.ndarray:
+        return np.repeat([operations_of(program) for program in programs], sizes)
 
-    begin = count(*hub.call(exchange.centre, inner(hub.model.params, 1), None))
-    for group in federation.groups:
-        begin += group.size * count(*group.call(exchange.node, inner(group.model.params, 2), None))
-    nodes = [group.size * [count(*work)] for group, work in zip(federation.groups, traced.work, strict=True)]
-    told = count(*traced.tell) if traced.tell else 0.0
-    return Work(np.concatenate(nodes), told + count(*traced.learn), begin)
+    told = operations_of(traced.tell) if traced.tell else 0.0
+    begin = operations_of(traced.centre) + each(traced.node).sum()
+    return Work(each(traced.work), told + operations_of(traced.learn), begin)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.extend.core import ClosedJaxpr
 
 from beamkd.base import Array, Batch, Forward, InputError, Model, Output, Rows, Windows
 from beamkd.collab.codecs import CODECS, Codec
@@ -16,7 +17,8 @@ from beamkd.collab.faults import Faults
 from beamkd.collab.messages import Message
 from beamkd.collab.privacy import Noise
 from beamkd.data import Dataset, forward_of
-from beamkd.training import FitConfig, map_members
+from beamkd.models.maps import as_convolutions
+from beamkd.training import FitConfig, map_members, to_host
 
 
 @struct.dataclass
@@ -78,10 +80,15 @@ class Group:
         """Number of nodes."""
         return self.own.train.mask.shape[1]
 
-    def call(self, function: Callable, mine: Any, heard: Any) -> tuple[Callable, tuple[Any, ...]]:
-        """A call of `function`, as `Federation.at_nodes` has it, at one node: of arrays, and their shapes."""
+    def traced(self, function: Callable, mine: Any, heard: Any) -> tuple[ClosedJaxpr, Any]:
+        """The program of `function`, as `Federation.at_nodes` has it, at one node, and shapes of what it gives.
+
+        It is that of an accelerator, for the formulas' operations are to be counted in it (`as_convolutions`).
+        """
         own = inner(self.own.replace(data=None), 2).replace(data=inner(self.own.data, 0))
-        return functools.partial(function, self.kind, jax.random.key(0)), (own, mine, heard)
+        call = functools.partial(function, self.kind, jax.random.key(0))
+        with as_convolutions():
+            return jax.make_jaxpr(call, return_shape=True)(own, mine, heard)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -144,12 +151,11 @@ class Federation:
         def out(kind, key, own, mine, heard):
             return kind.forward(mine, kind.take(own.data, own.train), None)
 
-        function, args = group.call(out, inner(group.model.params, axes), None)
-        return jax.eval_shape(function, *args)
+        return group.traced(out, inner(group.model.params, axes), None)[1]
 
     def by_group(self, each: Array) -> list[Array]:
         """What each node has, [seeds, nodes, ...], of each group."""
-        return jnp.split(each, self.firsts[1:], axis=1)
+        return np.split(np.asarray(each), self.firsts[1:], axis=1)
 
     @functools.cache  # noqa: B019, for what is compiled lives as long as the federation
     def at_nodes(self, function: Callable, number: int, addressed: bool = False) -> Callable:
@@ -194,7 +200,8 @@ class Federation:
 
         def call(keys, mine, heard):
             each = jax.vmap(lambda key: jax.random.split(key, size))(keys).reshape(-1)
-            found = over(jnp.arange(seeds * size), each, own, flat(mine), heard)
+            # On the host, for devices would wait for one another in whatever is done next with their shares.
+            found = to_host(over(jnp.arange(seeds * size), each, own, flat(mine), heard))
             return jax.tree.map(lambda leaf: leaf.reshape(seeds, size, *leaf.shape[1:]), found)
 
         return call

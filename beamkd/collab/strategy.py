@@ -7,7 +7,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
+from jax.extend.core import ClosedJaxpr
 
 from beamkd.base import Array, InputError, Model
 from beamkd.collab.aggregate import finite
@@ -61,7 +63,7 @@ def as_up_and_down(
 
     And each node says something to it.
     """
-    hears = jnp.concatenate(active, axis=1).astype(int)
+    hears = np.concatenate(active, axis=1).astype(int)
     if not addressed:
         told, hears = jax.tree.map(lambda leaf: leaf[:, None], told), hears.sum(1, keepdims=True)
     down = () if told is None else (Message("down", told, hears),)
@@ -109,17 +111,18 @@ def by_exchange(name: str, exchange: Exchange) -> Strategy:
     def init(keys, federation):
         if exchange.alike and len(federation.groups) > 1:
             raise UnlikeNodes(f"{name}: expected nodes with equal networks, found {len(federation.groups)} kinds")
+        if not exchange.apart:
+            _check_alike(name, traced_round(exchange, federation).says)
         at_nodes, at_centre = _split(keys, 2)
         nodes = tuple(
             federation.at_nodes(exchange.node, number)(_folded(at_nodes, number), group.model.params, None)
             for number, group in enumerate(federation.groups)
         )
         centre = federation.at_centre(exchange.centre)(at_centre, federation.centre.model.params, None)
-        if not exchange.apart:
-            _check_alike(name, traced_round(exchange, federation, nodes, centre).says)
-        return State(nodes, centre, jnp.zeros((federation.seeds, federation.nodes), jnp.int32))
+        return State(nodes, centre, np.zeros((federation.seeds, federation.nodes), np.int32))
 
     def one_round(keys, state, federation, active):
+        active = np.asarray(active)
         to_tell, to_work, to_learn, to_fail, to_hide = _split(keys, 5)
         tells = federation.at_centre(exchange.tell)(to_tell, state.centre, None) if exchange.tell else None
         told = federation.crossed(tells, 1 + exchange.addressed)
@@ -131,7 +134,7 @@ def by_exchange(name: str, exchange: Exchange) -> Strategy:
             found.append(federation.hidden(_folded(to_hide, number), says))
         says = _arriving(federation, to_fail, found, state.found)
         said = [federation.crossed(each, 2) for each in says]
-        sound = jnp.concatenate([_sound(each, active) for each, active in zip(said, takes_part, strict=True)], axis=1)
+        sound = np.concatenate([_sound(each, active) for each, active in zip(said, takes_part, strict=True)], axis=1)
         heard = tuple(said) if exchange.apart else together(said)
         centre = federation.at_centre(exchange.learn)(to_learn, state.centre, (heard, active & sound))
         kept = tuple(found) if federation.faults and federation.faults.lag else None
@@ -142,9 +145,13 @@ def by_exchange(name: str, exchange: Exchange) -> Strategy:
     def deployed(state, federation):
         if not exchange.central:
             own = zip(federation.groups, state.nodes, strict=True)
-            return tuple(dataclasses.replace(group.model, params=nodes.params) for group, nodes in own)
-        centre = dataclasses.replace(federation.centre.model, params=state.centre.params)
-        return tuple(_at_each(centre, group.size) for group in federation.groups)
+            return tuple(_with(group.model, nodes.params) for group, nodes in own)
+        sizes = (group.size for group in federation.groups)
+        each = (
+            jax.tree.map(lambda leaf, size=size: np.repeat(leaf[:, None], size, 1), state.centre.params)
+            for size in sizes
+        )
+        return tuple(_with(federation.centre.model, params) for params in each)
 
     return Strategy(init, one_round, deployed, exchange)
 
@@ -163,45 +170,50 @@ def _arriving(federation: Federation, keys: Array, found: list[Any], before: Any
 
 def _sound(says: Any, active: Array) -> Array:
     """Which of a group's nodes say finite numbers alone, [seeds, nodes] bool."""
-    return jax.vmap(finite)(says) if jax.tree.leaves(says) else jnp.ones_like(active)
+    return np.asarray(jax.vmap(finite)(says)) if jax.tree.leaves(says) else np.ones_like(active)
 
 
-def _at_each(model: Model, nodes: int) -> Model:
-    """A network [seeds, ...] as one at each of so many nodes, [seeds, nodes, ...]."""
-    params = jax.tree.map(lambda leaf: jnp.repeat(leaf[:, None], nodes, axis=1), model.params)
-    return dataclasses.replace(model, params=params)
+def _with(model: Model, params: Any) -> Model:
+    """A network with other weights, on the device."""
+    return dataclasses.replace(model, params=jax.tree.map(jnp.asarray, params))
 
 
 @dataclasses.dataclass(frozen=True)
 class Traced:
-    """A round of an exchange that is not computed: functions, each with shapes of what it takes.
+    """A round of an exchange that is not computed: programs of one node, or of the centre.
 
     Attributes:
-      tell: of the centre; None where it tells nothing.
-      work: of a node of each group.
+      node: before the first round, of each group.
+      centre: before the first round.
+      tell: None where the centre tells nothing.
+      work: of each group.
       says: what a node of each group says, shapes.
       learn: of the centre.
     """
 
-    tell: tuple[Callable, tuple[Any, ...]] | None
-    work: list[tuple[Callable, tuple[Any, ...]]]
+    node: list[ClosedJaxpr]
+    centre: ClosedJaxpr
+    tell: ClosedJaxpr | None
+    work: list[ClosedJaxpr]
     says: list[Any]
-    learn: tuple[Callable, tuple[Any, ...]]
+    learn: ClosedJaxpr
 
 
-def traced_round(exchange: Exchange, federation: Federation, nodes: Sequence[Any], centre: Any) -> Traced:
-    """A round; of what nodes and the centre have, as in `State`, only shapes matter."""
-    hub = federation.centre
-    tell = hub.call(exchange.tell, inner(centre, 1), None) if exchange.tell else None
-    told = jax.eval_shape(tell[0], *tell[1]) if tell else None
+@functools.lru_cache(maxsize=1)
+def traced_round(exchange: Exchange, federation: Federation) -> Traced:
+    """A round of an exchange among nodes."""
+    hub, groups = federation.centre, federation.groups
+    begun = [group.traced(exchange.node, inner(group.model.params, 2), None) for group in groups]
+    centre, mine = hub.traced(exchange.centre, inner(hub.model.params, 1), None)
+    tell, told = hub.traced(exchange.tell, mine, None) if exchange.tell else (None, None)
     heard = inner(told, 1) if exchange.addressed else told
-    groups = zip(federation.groups, nodes, strict=True)
-    work = [group.call(exchange.work, inner(mine, 2), heard) for group, mine in groups]
-    says = [jax.eval_shape(function, *args)[1] for function, args in work]
-    sizes = [group.size for group in federation.groups]
+    worked = [group.traced(exchange.work, own, heard) for group, (_, own) in zip(groups, begun, strict=True)]
+    says = [said for _, (_, said) in worked]
+    sizes = [group.size for group in groups]
     said = tuple(map(_stacked, says, sizes)) if exchange.apart else _stacked(says[0], federation.nodes)
     active = jax.ShapeDtypeStruct((federation.nodes,), bool)
-    return Traced(tell, work, says, hub.call(exchange.learn, inner(centre, 1), (said, active)))
+    learn, _ = hub.traced(exchange.learn, mine, (said, active))
+    return Traced([node for node, _ in begun], centre, tell, [work for work, _ in worked], says, learn)
 
 
 def _stacked(tree: Any, count: int) -> Any:
@@ -220,7 +232,7 @@ def _check_alike(name: str, said: Sequence[Any]) -> None:
 
 def together(said: Sequence[Any]) -> Any:
     """What the nodes of all groups say, [seeds, nodes, ...]."""
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=1), *said)
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *said)
 
 
 def run_rounds(
@@ -250,7 +262,7 @@ def run_rounds(
     """
     if state is None:
         state = strategy.init(_folded(keys, 0), federation)
-    everyone = jnp.ones((federation.seeds, federation.nodes), bool)
+    everyone = np.ones((federation.seeds, federation.nodes), bool)
     for number in range(first, rounds):
         takes_part = everyone if active is None else active(number)
         state, messages = strategy.round(_folded(keys, 1 + number), state, federation, takes_part)
@@ -271,6 +283,6 @@ def _where(chosen: Array, yes: Any, no: Any) -> Any:
     """Of each node [seeds, nodes] one or the other."""
 
     def where(a, b):
-        return jnp.where(chosen.reshape(*chosen.shape, *[1] * (a.ndim - 2)), a, b)
+        return np.where(chosen.reshape(*chosen.shape, *[1] * (a.ndim - 2)), a, b)
 
     return jax.tree.map(where, yes, no)

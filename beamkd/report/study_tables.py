@@ -83,7 +83,8 @@ def network_rows(results: dict[str, Any]) -> Cells:
     units = {"flops_per_window": 1e-6, "ms_per_window": 1.0, "seconds_per_epoch": 1.0}
     rows = [["Network", "Top-1", "Top-5", "Power", "Weights", "MFLOPs a window", "ms a window", "s an epoch"]]
     for name, model in results["models"].items():
-        measured = [percent(results["methods"][name][metric]) for metric in (*SHOWN, "power_ratio")]
+        method = results["methods"].get(name)  # a network may serve many methods
+        measured = [percent(method[metric]) if method else "-" for metric in (*SHOWN, "power_ratio")]
         spent = [digits(model.get(key), unit) for key, unit in units.items()]
         rows.append([label_of(results, name), *measured, f"{model['parameters']:,}", *spent])
     return rows

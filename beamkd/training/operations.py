@@ -1,28 +1,20 @@
 """Operations of a whole program, loops and all, counted in what JAX has traced."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 
-def operations(function: Callable, *args: Any) -> float:
-    """Floating-point operations of the matrix products and convolutions in one call of `function`.
+def operations_of(program: ClosedJaxpr | Jaxpr) -> float:
+    """Floating-point operations of the matrix products and convolutions in a program, as `jax.make_jaxpr` gives it.
 
     Multiplication and addition are two. Other than `flops`, what is in a loop counts as often as it is done, and
     nothing is compiled; of a choice the costlier side counts, and a loop of unknown length counts once.
-
-    Args:
-      function: any that JAX can trace.
-      *args: arrays or their shapes (`jax.ShapeDtypeStruct`).
     """
-    return _of_jaxpr(jax.make_jaxpr(function)(*args).jaxpr)
-
-
-def _of_jaxpr(jaxpr: Jaxpr) -> float:
-    return sum(_of_equation(equation) for equation in jaxpr.eqns)
+    jaxpr = program.jaxpr if isinstance(program, ClosedJaxpr) else program
+    return sum((_of_equation(equation) for equation in jaxpr.eqns), 0.0)
 
 
 def _of_equation(equation: Any) -> float:
@@ -35,11 +27,8 @@ def _of_equation(equation: Any) -> float:
         kernel = equation.invars[1].aval.shape
         each = math.prod(kernel) / kernel[found["dimension_numbers"].rhs_spec[0]]
         return 2.0 * math.prod(equation.outvars[0].aval.shape) * each
-    inside = [
-        _of_jaxpr(_opened(part))
-        for part in jax.tree.leaves(list(found.values()), is_leaf=_is_program)
-        if _is_program(part)
-    ]
+    parts = jax.tree.leaves(list(found.values()), is_leaf=_is_program)
+    inside = [operations_of(part) for part in parts if _is_program(part)]
     if name == "cond":
         return max(inside)
     return found.get("length", 1) * sum(inside) if name == "scan" else sum(inside)
@@ -47,7 +36,3 @@ def _of_equation(equation: Any) -> float:
 
 def _is_program(part: Any) -> bool:
     return isinstance(part, ClosedJaxpr | Jaxpr)
-
-
-def _opened(part: Any) -> Jaxpr:
-    return part.jaxpr if isinstance(part, ClosedJaxpr) else part

@@ -188,7 +188,7 @@ class Study:
         with self.run.phase(setting.name):
             every = max(1, rounds // MEASURED)
             course = run_course(self.run, setting.name, keys, strategy, federation, rounds, active, measure, every)
-            work = work_of(strategy, federation, course.state)
+            work = work_of(strategy, federation)
         played = Played(setting, self._models(strategy, course.state, federation), course, work)
         self.run.say(_summary(played, self.run.seconds["phases"][setting.name]))
         return played

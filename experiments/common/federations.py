@@ -58,9 +58,8 @@ def federation_of(
     keys: Array,
     kinds: dict[NodeKind, int],
     train: Rows,
-    node_fit: FitConfig,
+    fit: FitConfig,
     centre: Model,
-    centre_fit: FitConfig,
     **options: Any,
 ) -> Federation:
     """Nodes of some kinds, and a centre.
@@ -72,19 +71,18 @@ def federation_of(
       keys: [seeds], of initial weights; nodes of a kind begin with the same.
       kinds: how many nodes of each.
       train: whose windows are whose, [seeds, nodes, N].
-      node_fit: how nodes learn.
+      fit: how nodes learn, and the centre where it has all windows.
       centre: its network with initial weights [seeds, ...].
-      centre_fit: how it learns, where it does from labels of its own: all of them.
       **options: of `Federation`.
     """
     groups, first = [], 0
     for kind, count in kinds.items():
         own = jax.tree.map(lambda leaf, first=first, count=count: leaf[:, first : first + count], train)
         model = _repeated(node_network(dataset, keys, kind), count)
-        groups.append(make_group(dataset, model, node_fit, own, dataset.split.val))
+        groups.append(make_group(dataset, model, fit, own, dataset.split.val))
         first += count
     whole = jax.tree.map(lambda leaf: leaf[:, None], dataset.split.train)
-    hub = make_group(dataset, _repeated(centre, 1), centre_fit, whole, dataset.split.val)
+    hub = make_group(dataset, _repeated(centre, 1), fit, whole, dataset.split.val)
     return Federation(tuple(groups), dataclasses.replace(hub, model=centre), **options)
 
 

@@ -69,6 +69,7 @@ class Run:
       devices: number of devices to use, of all processes.
       batch_devices: how many of them share a batch.
       axis_name: the axis of these; None if there is one.
+      resume: whether to go on where the run in the folder was left.
       seconds: 'total', 'compile', and 'phases' by name. A resumed run goes on counting from the last checkpoint, or end
         of a phase, of the run before.
       environment: see `environment`; as the run began, for code may change meanwhile.
@@ -80,6 +81,7 @@ class Run:
         self._soon = soon
         self.devices, self.batch_devices = _count_devices(config), config.batch_devices
         self.config = {key: value for key, value in plain(config).items() if key not in FREE_TO_CHANGE}
+        self.resume = config.resume
         self.environment = environment() | {"devices": self.devices, "batch_devices": self.batch_devices}
         self.axis_name = BATCH if self.batch_devices > 1 else None
         self._trainer = Trainer(

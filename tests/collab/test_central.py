@@ -58,7 +58,7 @@ def test_the_heads_answers_are_of_each_nodes_own_windows(dataset):
     module = Head(dataset.beams, dataset.future)
     said = [message.arrays for message in seen if message.link == "up"][-1]
     for seed in range(SEEDS):
-        params = jax.tree.map(lambda leaf, seed=seed: leaf[seed], state.centre.params)
+        params = jax.tree.map(lambda leaf, seed=seed: jnp.asarray(leaf[seed]), state.centre.params)
         for node in range(2):
             expected = module.apply(params, said.codes[seed, node])
             np.testing.assert_allclose(state.centre.logits[seed, node], expected, rtol=1e-4, atol=1e-5)

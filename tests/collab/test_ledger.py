@@ -11,7 +11,7 @@ from beamkd.base import InputError
 from beamkd.collab import Ledger, Rates, Work, run_rounds, work_of
 from beamkd.collab.strategies import local, mutual, ring
 from beamkd.training import FitConfig
-from beamkd.training.operations import operations
+from beamkd.training.operations import operations_of
 from tests.collab.federations import SEEDS, dataset_of, federation_of, keys_of
 
 
@@ -26,9 +26,9 @@ def test_products_in_loops_and_choices_count_as_often_as_they_are_done():
         found = jax.lax.cond(found.sum() > 0, lambda x: x @ square @ square, lambda x: x @ square, found)
         return jax.jit(lambda x: x @ wide)(found)
 
-    assert operations(program, square, wide) == 7 * 2 * 8**3 + 2 * 2 * 8**3 + 2 * 8 * 8 * 100
+    assert operations_of(jax.make_jaxpr(program)(square, wide)) == 7 * 2 * 8**3 + 2 * 2 * 8**3 + 2 * 8 * 8 * 100
     batched = jnp.zeros((5, 3, 4)), jnp.zeros((5, 4, 6))
-    assert operations(jax.vmap(jnp.matmul), *batched) == 2 * 5 * 3 * 4 * 6
+    assert operations_of(jax.make_jaxpr(jax.vmap(jnp.matmul))(*batched)) == 2 * 5 * 3 * 4 * 6
 
 
 def test_convolutions_count_as_their_formula():
@@ -40,14 +40,14 @@ def test_convolutions_count_as_their_formula():
         feature_group_count=3,
     )
     maps, kernel = jnp.zeros((2, 10, 10, 6)), jnp.zeros((3, 3, 2, 9))
-    assert operations(convolve, maps, kernel) == 2 * (2 * 5 * 5 * 9) * (3 * 3 * 2)
+    assert operations_of(jax.make_jaxpr(convolve)(maps, kernel)) == 2 * (2 * 5 * 5 * 9) * (3 * 3 * 2)
 
 
 def test_work_of_nodes_that_train_alone_is_that_of_their_steps():
     dataset = dataset_of()
     fit = FitConfig(epochs=4, batch_size=16)
     federation = federation_of(dataset, sizes=(3, 2), fit=fit)
-    work = work_of(local(epochs=3), federation, local().init(keys_of(), federation))
+    work = work_of(local(epochs=3), federation)
     rows = federation.groups[0].own.train.mask.shape[-1]
     steps = 3 * -(-rows // 16)
     for node, size in enumerate((3, 2)):
