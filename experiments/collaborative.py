@@ -166,8 +166,10 @@ def run(config: Collaborative) -> None:
     dataset, keys = open_dataset(run, config)
     refuse_streamed(dataset)
     study = Study(run, dataset, keys, config)
+    settings = GRIDS[config.grid](config)
+    study.check(settings)
     networks = {"teacher": study.teacher, **{name: Trained(model) for name, model in study.networks.items()}}
-    played, left_out = _play(study, GRIDS[config.grid](config))
+    played, left_out = _play(study, settings)
     with run.phase("evaluation"):
         methods, test_drives = study.tested(played)
     shown = _methods(played, methods)

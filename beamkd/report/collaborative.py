@@ -7,6 +7,7 @@ import numpy as np
 
 from beamkd.report import study
 from beamkd.report.collaborative_figures import (
+    bytes_of,
     draw_bytes,
     draw_faults,
     draw_map,
@@ -49,15 +50,13 @@ def write(folder: Path) -> None:
     """
     results = read_results(folder)
     names, grid = strategies_of(results), results["config"]["grid"]
-    more = {}
+    more = {"bytes.png": (draw_bytes, names)} if any(bytes_of(results, name) for name in names) else {}
     if grid == "strategies":
-        more = {"bytes.png": (draw_bytes, names), "nodes.png": (draw_nodes, names), "rounds.png": (draw_rounds, names)}
-    elif grid == "codecs":
-        more = {"bytes.png": (draw_bytes, names)}
+        more |= {"nodes.png": (draw_nodes, names), "rounds.png": (draw_rounds, names)}
     elif grid == "partitions":
-        more = {"partitions.png": (draw_partitions, names)}
+        more |= {"partitions.png": (draw_partitions, names)}
     elif grid == "faults":
-        more = {"faults.png": (draw_faults, names)}
+        more |= {"faults.png": (draw_faults, names)}
     more["map.png"] = (draw_map, read_arrays(folder))
     study.write(folder, more, CAPTIONS, tables)
 

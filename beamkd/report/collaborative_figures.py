@@ -19,11 +19,11 @@ FREE = "#d62728"
 
 
 def draw_bytes(results: dict[str, Any], names: list[str]) -> plt.Figure:
-    """A numbered point a strategy with messages, the frontier, and a line for nodes that learn alone."""
+    """A numbered point a strategy that sends something, the frontier, and a line for nodes that learn alone."""
     figure, axes = plt.subplots(figsize=(11, 6), layout="constrained")
-    sent = [name for name in names if _bytes(results, name)]
+    sent = [name for name in names if bytes_of(results, name)]
     means, errors = _top5(results, sent)
-    megabytes = np.array([_bytes(results, name) for name in sent]) / 1e6
+    megabytes = np.array([bytes_of(results, name) for name in sent]) / 1e6
     for place, name in enumerate(sent):
         colour = FREE if name in results["data_free"] else "#1f77b4"
         axes.errorbar(megabytes[place], means[place], errors[place], color=colour, capsize=2, marker="o", markersize=7)
@@ -31,11 +31,10 @@ def draw_bytes(results: dict[str, Any], names: list[str]) -> plt.Figure:
         axes.annotate(str(place + 1), (megabytes[place], means[place]), **number)
     best = frontier(megabytes, means)
     axes.plot(megabytes[best], means[best], color="#2ca02c", drawstyle="steps-post", linewidth=1.5, zorder=1)
-    for name in set(names) - set(sent):
-        if name == "local":
-            alone = float(_top5(results, [name])[0][0])
-            axes.axhline(alone, color="0.4", linestyle="--", linewidth=1.2)
-            axes.text(megabytes.min(), alone, f"each node alone, {alone:.1f}", va="bottom", fontsize=9, color="0.3")
+    if "local" in names:
+        alone = float(_top5(results, ["local"])[0][0])
+        axes.axhline(alone, color="0.4", linestyle="--", linewidth=1.2)
+        axes.text(megabytes.min(), alone, f"each node alone, {alone:.1f}", va="bottom", fontsize=9, color="0.3")
     listed = "\n".join(f"{place + 1}  {label_of(results, name)}" for place, name in enumerate(sent))
     axes.text(1.02, 1.0, listed, transform=axes.transAxes, va="top", fontsize=9, linespacing=1.5)
     axes.set_xscale("log")
@@ -134,7 +133,7 @@ def draw_faults(results: dict[str, Any], names: list[str]) -> plt.Figure:
     return figure
 
 
-def _bytes(results: dict[str, Any], name: str) -> float:
+def bytes_of(results: dict[str, Any], name: str) -> float:
     """On all links, mean over seeds."""
     return sum(float(np.mean(results["methods"][name][f"bytes_{link}"])) for link in ("up", "down", "between"))
 

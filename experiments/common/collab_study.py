@@ -17,6 +17,7 @@ from beamkd.collab import STRATEGIES, Faults, Federation, State, Strategy, Work,
 from beamkd.collab.aggregate import AGGREGATES
 from beamkd.collab.codecs import CODECS
 from beamkd.collab.strategies import CO_BOOSTING, mutual
+from beamkd.collab.strategies.mutual import checked
 from beamkd.data import Dataset
 from beamkd.training import Scores, to_host
 from experiments.common.dataset import Trained, evaluate_networks, over_all_batches, scorer
@@ -132,6 +133,17 @@ class Study:
         """Whose windows are whose, [seeds, nodes, N]."""
         seeds = range(self.config.seed, self.config.seed + self.config.seeds)
         return owners(self.dataset, seeds, partition_of(partition, alpha), self.config.nodes)
+
+    def check(self, settings: Sequence[Setting]) -> None:
+        """Look at what settings need before anything is trained.
+
+        Raises:
+          InputError: a node would be without windows, or the graph cannot be used.
+        """
+        for setting in settings:
+            self.owners(setting.partition, setting.alpha)
+        if self.config.graph:
+            checked(read_graph(self.config.graph, self.config.nodes))
 
     def federation(self, setting: Setting) -> Federation:
         """Who takes part in a setting."""

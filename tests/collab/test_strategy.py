@@ -1,6 +1,7 @@
 """Rounds: answers that are known, what crosses, who takes part."""
 
 import functools
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -356,3 +357,15 @@ def test_compressed_answers_are_a_byte_and_the_centre_learns_their_shares(datase
             for params in (federation.centre.model.params, state.centre.params)
         )
         assert error(after, seed) < error(before, seed)
+
+
+def test_the_readmes_strategy_counts_the_beams_of_all_nodes(dataset, pair):
+    code = (Path(__file__).parents[2] / "README.md").read_text().split("A strategy is five pure functions")[1]
+    names = {"federation": pair, "keys": keys_of()}
+    exec(code.split("```python\n")[1].split("```")[0], names)
+    beams = np.asarray(dataset.windows.frames.beam)[np.asarray(dataset.windows.predicted)[:, 0]]
+    for seed in range(SEEDS):
+        rows = jax.tree.map(lambda leaf, seed=seed: np.asarray(leaf[seed]), pair.groups[0].own.train)
+        count = 1 + np.bincount(beams[rows.index[rows.mask]], minlength=64)
+        np.testing.assert_allclose(names["state"].centre["share"][seed], count / count.sum(), rtol=1e-5)
+    assert (names["ledger"].total("up") > ROUNDS * 2 * 64 * 4).all()

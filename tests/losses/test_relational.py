@@ -1,5 +1,6 @@
 """Relations between a batch's examples: by hand, against loops in NumPy in float64, and over devices."""
 
+import functools
 import itertools
 import os
 import subprocess
@@ -41,6 +42,11 @@ RELATIONS = {distance_relations: distances, cosine_relations: cosines, angle_rel
 every_loss = pytest.mark.parametrize("loss", RELATIONS)
 
 
+@functools.cache  # compiled as a whole, which takes less time than operation by operation
+def graded(loss, argnums=0):
+    return jax.jit(jax.value_and_grad(loss, argnums))
+
+
 def reference(loss, student, teacher):
     student, teacher = (RELATIONS[loss](np.asarray(rows, np.float64)) for rows in (student, teacher))
     return np.mean((student - teacher) ** 2)
@@ -48,7 +54,7 @@ def reference(loss, student, teacher):
 
 @every_loss
 def test_losses_and_gradients_agree_with_numpy(slope, loss):
-    found, gradient = jax.jit(jax.value_and_grad(loss))(STUDENT, TEACHER)
+    found, gradient = graded(loss)(STUDENT, TEACHER)
     assert found.shape == ()
     np.testing.assert_allclose(found, reference(loss, STUDENT, TEACHER), rtol=1e-5)
     expected = slope(lambda student: reference(loss, student, TEACHER), STUDENT)
@@ -103,8 +109,8 @@ def test_cosines_alone_stay_if_each_row_is_scaled_by_itself(loss):
 def test_a_mask_leaves_out_rows_whatever_they_hold(loss, filling):
     mask = np.arange(ROWS) % 3 > 0
     student, teacher = (jnp.asarray(np.where(mask[:, None], rows, filling)) for rows in (STUDENT, TEACHER))
-    found, gradient = jax.value_and_grad(loss)(student, teacher, mask)
-    expected, whole = jax.value_and_grad(loss)(STUDENT[mask], TEACHER[mask])
+    found, gradient = graded(loss)(student, teacher, mask)
+    expected, whole = graded(loss)(STUDENT[mask], TEACHER[mask])
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     np.testing.assert_allclose(gradient[mask], whole, rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(gradient[~mask], 0)
@@ -113,7 +119,7 @@ def test_a_mask_leaves_out_rows_whatever_they_hold(loss, filling):
 @every_loss
 def test_too_few_rows_have_no_relations(loss):
     for count in range(3 if loss is angle_relations else 2):
-        found, gradient = jax.value_and_grad(loss)(STUDENT, TEACHER, jnp.arange(ROWS) < count)
+        found, gradient = graded(loss)(STUDENT, TEACHER, jnp.arange(ROWS) < count)
         np.testing.assert_array_equal(found, 0)
         np.testing.assert_array_equal(gradient, 0)
 
@@ -124,7 +130,7 @@ def test_too_few_rows_have_no_relations(loss):
 def test_rows_that_coincide_or_are_zero_give_finite_losses_and_gradients(loss, size, alike):
     student = jnp.asarray(STUDENT).at[:alike].set(size)
     for given in [(student, TEACHER), (student, jnp.zeros_like(student)), (TEACHER, student)]:
-        value, gradients = jax.value_and_grad(loss, (0, 1))(*given)
+        value, gradients = graded(loss, (0, 1))(*given)
         assert np.isfinite(value) and all(np.isfinite(gradient).all() for gradient in gradients)
 
 
@@ -157,8 +163,10 @@ def assert_shares_are_as_the_batch(loss, mask, form):
         return found, gradient / jax.lax.axis_size("devices")  # each device has that of the sum of all their losses
 
     padded = shared(mask).astype(bool) & (np.arange(DEVICES * EACH).reshape(DEVICES, EACH) < ROWS)
-    found, gradient = form(on_device, axis_name="devices")(shared(STUDENT), shared(TEACHER), padded)
-    expected, whole = jax.value_and_grad(loss)(STUDENT[mask], TEACHER[mask])
+    mapped = form(on_device, axis_name="devices")
+    mapped = jax.jit(mapped) if form is jax.vmap else mapped
+    found, gradient = mapped(shared(STUDENT), shared(TEACHER), padded)
+    expected, whole = graded(loss)(STUDENT[mask], TEACHER[mask])
     gradient = np.asarray(gradient).reshape(-1, STUDENT.shape[1])
     np.testing.assert_allclose(found, [expected] * DEVICES, rtol=1e-5)
     np.testing.assert_allclose(gradient[padded.ravel()], whole, rtol=1e-4, atol=1e-6)
@@ -189,7 +197,7 @@ def test_losses_and_gradients_of_devices_are_those_of_the_batch():
 @every_loss
 def test_without_a_mask_all_rows_of_all_devices_count(loss):
     student, teacher = (rows[:9].reshape(3, 3, -1) for rows in (STUDENT, TEACHER))
-    found = jax.vmap(lambda *rows: loss(*rows, axis_name="devices"), axis_name="devices")(student, teacher)
+    found = jax.jit(jax.vmap(lambda *rows: loss(*rows, axis_name="devices"), axis_name="devices"))(student, teacher)
     np.testing.assert_allclose(found, [loss(STUDENT[:9], TEACHER[:9])] * 3, rtol=1e-5)
 
 
@@ -199,7 +207,7 @@ def test_relations_are_terms_of_a_sum_that_devices_share():
     def on_device(features, teacher_features):
         return total.of("devices", features=features, teacher_features=teacher_features, logits=None)[0]
 
-    found = jax.vmap(on_device, axis_name="devices")(*(rows.reshape(2, 5, -1) for rows in (STUDENT, TEACHER)))
+    found = jax.jit(jax.vmap(on_device, axis_name="devices"))(*(rows.reshape(2, 5, -1) for rows in (STUDENT, TEACHER)))
     expected = distance_relations(STUDENT, TEACHER) + 2 * cosine_relations(STUDENT, TEACHER)
     np.testing.assert_allclose(found, [expected] * 2, rtol=1e-5)
 
