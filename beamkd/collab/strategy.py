@@ -111,7 +111,7 @@ def by_exchange(name: str, exchange: Exchange) -> Strategy:
     def init(keys, federation):
         if exchange.alike and len(federation.groups) > 1:
             raise UnlikeNodes(f"{name}: expected nodes with equal networks, found {len(federation.groups)} kinds")
-        if not exchange.apart:
+        if not exchange.apart and len(federation.groups) > 1:
             _check_alike(name, traced_round(exchange, federation).says)
         at_nodes, at_centre = _split(keys, 2)
         nodes = tuple(

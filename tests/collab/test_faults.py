@@ -40,7 +40,7 @@ def test_what_arrives_is_what_the_fault_says():
     assert 80 < noise[:, 0].std() < 120 and (noise[:, 1:] == 1).all() and (noise[0, 0] != noise[1, 0]).all()
 
 
-@pytest.mark.parametrize("name", ["fedavg", "fedproto", "mutual"])
+@pytest.mark.parametrize("name", ["fedavg", "mutual"])
 def test_a_broken_node_is_named_and_poisons_nobody(dataset, name):
     federation = federation_of(dataset, sizes=(3, 3), faults=Faults(broken=(1,)))
     state = run_rounds(keys_of(), STRATEGIES[name](federation), federation, 2)

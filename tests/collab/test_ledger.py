@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from beamkd.base import InputError
-from beamkd.collab import Ledger, Rates, Work, run_rounds, work_of
-from beamkd.collab.strategies import local, mutual, ring
+from beamkd.collab import Ledger, Rates, Work, work_of
+from beamkd.collab.strategies import local
 from beamkd.training import FitConfig
 from beamkd.training.operations import operations_of
-from tests.collab.federations import SEEDS, dataset_of, federation_of, keys_of
+from tests.collab.federations import dataset_of, federation_of
 
 
 def test_products_in_loops_and_choices_count_as_often_as_they_are_done():
@@ -65,14 +65,6 @@ def test_seconds_and_joules_are_those_of_bytes_and_operations():
     ledger = Ledger(rounds=[{"up": each, "down": 2 * each}] * 2, longest=[{"up": each / 2, "down": each}] * 2)
     np.testing.assert_allclose(ledger.seconds(work, rates), 2 * (each / 2 / 1e3 + each / 1e4 + 4 + 0.3))
     np.testing.assert_allclose(ledger.joules(work, rates), 0.5 * 6 * each + 1e-9 * (1e9 + 2 * 9e9))
-
-
-def test_a_link_is_as_slow_as_its_longest_message():
-    ledger = Ledger()
-    federation = federation_of(dataset_of(), sizes=(3, 2))
-    run_rounds(keys_of(), mutual(ring(2), windows=20), federation, 1, after=ledger.add)
-    assert ledger.longest[0].keys() == {"between"} and ledger.longest[0]["between"].shape == (SEEDS,)
-    np.testing.assert_array_equal(2 * ledger.longest[0]["between"], ledger.rounds[0]["between"])
 
 
 def test_rates_that_are_none_are_refused():

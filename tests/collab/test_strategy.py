@@ -186,13 +186,15 @@ def test_bytes_are_those_of_serialized_messages(pair, name):
     links = {message.link for messages in seen for message in messages}
     assert links == LINKS.get(name, {"up", "down"})
     for link in links:
-        expected = np.zeros(SEEDS, int)
+        expected, longest = np.zeros(SEEDS, int), np.zeros(SEEDS, int)
         for message in (message for messages in seen for message in messages if message.link == link):
             for seed in range(SEEDS):
                 for sender, receivers in enumerate(np.asarray(message.receivers)[seed]):
                     own = jax.tree.map(lambda leaf, at=(seed, sender): np.asarray(leaf)[at], message.arrays)
                     expected[seed] += receivers * len(pack(own))
+                    longest[seed] = max(longest[seed], (receivers > 0) * len(pack(own)))
         np.testing.assert_array_equal(ledger.total(link), expected)
+        np.testing.assert_array_equal(np.max([found.get(link, 0 * longest) for found in ledger.longest], 0), longest)
         assert expected.min() > 0
 
 
@@ -216,13 +218,6 @@ def test_a_node_that_takes_no_part_keeps_what_it_has_and_says_nothing(pair, name
     for link in {message.link for message in seen}:
         receivers = sum(np.asarray(message.receivers, int) for message in seen if message.link == link)
         np.testing.assert_array_equal(receivers, expected.get(link, [[1], [0]]))
-
-
-def test_rounds_go_on_from_where_they_were_with_the_same_bits(dataset):
-    federation, strategy = federation_of(dataset, sizes=(3, 2)), fedmd(windows=20)
-    whole = run_rounds(keys_of(), strategy, federation, 3)
-    part = run_rounds(keys_of(), strategy, federation, 1)
-    same(whole, run_rounds(keys_of(), strategy, federation, 3, state=part, first=1))
 
 
 def test_two_neighbours_learn_from_each_other(dataset):

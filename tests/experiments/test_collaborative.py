@@ -80,12 +80,12 @@ def test_stopped_after_a_round_and_resumed_gives_the_same_figures(finished, tmp_
 
 def test_strategies_that_need_equal_networks_are_left_out_unless_they_are_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(collaborative, "STRATEGIES", {name: STRATEGIES[name] for name in ("local", "fedavg")})
-    flags = [*TINY, "--sensors", "gps,lidar", "--rounds", "1", "--seeds", "1"]
+    flags = [*TINY, "--nodes", "2", "--sizes", "small,large", "--rounds", "1", "--seeds", "1"]
     main("collaborative", Collaborative, run, [*flags, "--out", str(tmp_path / "run")])
     found = results(tmp_path / "run")
     reason = "fedavg: expected nodes with equal networks, found 2 kinds"
     assert found["left_out"] == {"fedavg": reason} and "fedavg" not in found["methods"]
-    assert [node["sensor"] for node in found["nodes"]] == ["gps", "gps", "lidar"]
+    assert [node["size"] for node in found["nodes"]] == ["small", "large"]
     capsys.readouterr()
     with pytest.raises(SystemExit) as stopped:
         main("collaborative", Collaborative, run, [*flags, "--strategies", "fedavg", "--out", str(tmp_path / "named")])

@@ -54,11 +54,11 @@ def test_training_beats_chance(finished):
 def test_killed_in_several_phases_and_resumed_gives_the_same_figures_and_log_lines(
     start, run, finished, tiny, tmp_path
 ):
-    """Phases in which the trainer has a resident dataset, noise, and generated sequences."""
+    """Phases in which the trainer has noise, and generated sequences; in others the tests of processes kill."""
     folder = tmp_path / "killed"
     whole = {phase: sum(entry["phase"] == phase for entry in lines(finished)) for phase in PHASES}
     midway = 0
-    for place, phase in enumerate(("teacher", "generator", "dfkd")):
+    for place, phase in enumerate(("generator", "dfkd")):
         process = start(*tiny, "--out", folder, *(["--resume"] if place else []))
         deadline = time.monotonic() + 120
         while not any(entry["phase"] == phase for entry in lines(folder)):
@@ -68,7 +68,7 @@ def test_killed_in_several_phases_and_resumed_gives_the_same_figures_and_log_lin
         assert process.wait() == -signal.SIGKILL
         midway += sum(entry["phase"] == phase for entry in lines(folder)) < whole[phase]
         assert not (folder / "results.json").exists()
-    assert midway >= 2  # a starved test process may come late to a phase, but not to most
+    assert midway >= 1  # a starved test process may come late to a phase, but not to all
     text = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
     (folder / "metrics.jsonl").write_text("".join(text[:-3]) + text[-3][:20])  # a kill came before these were written
     status, _, errors = run(*tiny, "--out", folder, "--resume")
