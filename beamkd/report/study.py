@@ -120,7 +120,7 @@ def console_tables(folder: Path) -> list[Table]:
     for title, rows in list(method_tables(results).items())[:1]:
         kept = [0, 1, *(rows[0].index(COLUMNS[metric]) for metric in SHOWN), -2, -1]
         short = [[row[column] for column in kept] for row in rows]  # a terminal has no room for more
-        found[f"{title}: percent; Δ: difference to the teacher, 95 % interval"] = short
+        found[f"{title}: percent; Δ: difference to the first method, 95 % interval"] = short
     return [terminal_table(title, rows, left=2, wrap=2) for title, rows in found.items()]
 
 

@@ -81,7 +81,7 @@ def draw_differences(results: dict[str, Any], tables: list[dict[str, Any]]) -> p
         for axes, table, rows in zip(column, tables, ahead, strict=True):
             _draw_bars(axes, results, compared(table), 100 * rows, floor)
         column[0].set_xlim(floor - 0.06 * (top - floor), top + 0.06 * (top - floor))
-        column[-1].set_xlabel(f"{COLUMNS[metric]}: difference to the teacher, percentage points")
+        column[-1].set_xlabel(f"{COLUMNS[metric]}: difference to the first method, percentage points")
     for axes, right, table in zip(*panels.T, tables, strict=True):
         axes.set_title(table["title"], fontsize=10, fontweight="bold", loc="left")
         axes.set_yticks(range(len(compared(table))), [label_of(results, name) for name in compared(table)], fontsize=9)
@@ -133,7 +133,7 @@ def draw_sweeps(results: dict[str, Any], sweeps: list[dict[str, Any]]) -> plt.Fi
         axes.set_xlabel(sweep["axis"])
         clean_axes(axes)
     for axes in panels[:, 0]:
-        axes.set_ylabel("difference to the teacher,\npercentage points")
+        axes.set_ylabel("difference to the first method,\npercentage points")
     for axes in panels.flat[len(sweeps) :]:
         axes.remove()
     handles, labels = panels[0, 0].get_legend_handles_labels()
