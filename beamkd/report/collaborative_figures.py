@@ -9,7 +9,7 @@ from beamkd.report.figures import clean_axes
 from beamkd.report.frontier import frontier
 from beamkd.report.study_figures import COLOURS, MARKERS
 from beamkd.report.study_tables import label_of
-from beamkd.report.tables import mean_and_error
+from beamkd.report.tables import mean_and_error, top5_of
 
 SHOWN = ("local", "central_kd", "fedavg", "fedmd", "datafree")
 """Strategies in the figure of nodes."""
@@ -22,7 +22,7 @@ def draw_bytes(results: dict[str, Any], names: list[str]) -> plt.Figure:
     """A numbered point a strategy that sends something, the frontier, and a line for nodes that learn alone."""
     figure, axes = plt.subplots(figsize=(11, 6), layout="constrained")
     sent = [name for name in names if bytes_of(results, name)]
-    means, errors = _top5(results, sent)
+    means, errors = top5_of(results, sent)
     megabytes = np.array([bytes_of(results, name) for name in sent]) / 1e6
     for place, name in enumerate(sent):
         colour = FREE if name in results["data_free"] else "#1f77b4"
@@ -32,7 +32,7 @@ def draw_bytes(results: dict[str, Any], names: list[str]) -> plt.Figure:
     best = frontier(megabytes, means)
     axes.plot(megabytes[best], means[best], color="#2ca02c", drawstyle="steps-post", linewidth=1.5, zorder=1)
     if "local" in names:
-        alone = float(_top5(results, ["local"])[0][0])
+        alone = float(top5_of(results, ["local"])[0][0])
         axes.axhline(alone, color="0.4", linestyle="--", linewidth=1.2)
         axes.text(megabytes.min(), alone, f"each node alone, {alone:.1f}", va="bottom", fontsize=9, color="0.3")
     listed = "\n".join(f"{place + 1}  {label_of(results, name)}" for place, name in enumerate(sent))
@@ -102,7 +102,7 @@ def draw_partitions(results: dict[str, Any], names: list[str]) -> plt.Figure:
     for name in names:
         lines.setdefault(label_of(results, name).partition(", ")[0], []).append(name)
     for place, (label, own) in enumerate(lines.items()):
-        means, errors = _top5(results, own)
+        means, errors = top5_of(results, own)
         across = np.arange(len(own)) + 0.03 * (place - len(lines) / 2)
         style = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
         axes.errorbar(across, means, errors, capsize=2, label=label, **style)
@@ -121,7 +121,7 @@ def draw_faults(results: dict[str, Any], names: list[str]) -> plt.Figure:
     figure, panels = plt.subplots(1, len(strategies), figsize=(6.5 * len(strategies), 5), layout="constrained")
     for axes, strategy in zip(np.atleast_1d(panels), strategies, strict=True):
         chosen = {tuple(rest): name for name, (label, *rest) in words.items() if label == strategy}
-        own = {key: float(_top5(results, [name])[0][0]) for key, name in chosen.items()}
+        own = {key: float(top5_of(results, [name])[0][0]) for key, name in chosen.items()}
         faults, rules = (list(dict.fromkeys(key[part] for key in own)) for part in (0, 1))
         values = np.array([[own[fault, rule] for rule in rules] for fault in faults])
         axes.imshow(values, cmap="RdYlGn", vmin=0, vmax=100, aspect="auto")
@@ -136,9 +136,3 @@ def draw_faults(results: dict[str, Any], names: list[str]) -> plt.Figure:
 def bytes_of(results: dict[str, Any], name: str) -> float:
     """On all links, mean over seeds."""
     return sum(float(np.mean(results["methods"][name][f"bytes_{link}"])) for link in ("up", "down", "between"))
-
-
-def _top5(results: dict[str, Any], names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over slots and seeds and its standard error over seeds, percent, of each."""
-    found = [mean_and_error(np.mean(results["methods"][name]["top5"], -1)) for name in names]
-    return np.array([float(mean) for mean, _ in found]), np.array([float(error) for _, error in found])

@@ -8,7 +8,7 @@ from matplotlib.patches import Patch
 
 from beamkd.report.figures import clean_axes
 from beamkd.report.study_tables import label_of
-from beamkd.report.tables import mean_and_error
+from beamkd.report.tables import top5_of
 
 CAPTION = (
     "Top-5 accuracy, mean over slots, against the operations that a window takes; bars: standard error over seeds. "
@@ -28,8 +28,7 @@ def draw_frontier(results: dict[str, Any], models: dict[str, Any]) -> plt.Figure
     """A point a network that was trained, and the frontier."""
     names = [name for name in models if name in results["methods"]]
     flops = np.array([models[name]["flops_per_window"] for name in names]) / 1e6
-    found = [mean_and_error(np.mean(results["methods"][name]["top5"], -1)) for name in names]
-    means, errors = (np.array([float(pair[part]) for pair in found]) for part in (0, 1))
+    means, errors = top5_of(results, names)
     figure, axes = plt.subplots(figsize=(11, 6), layout="constrained")
     for place, name in enumerate(names):
         _, colour = KINDS[name.partition("_")[0]]

@@ -14,7 +14,7 @@ from beamkd.report.frontier import CAPTION as FRONTIER
 from beamkd.report.frontier import draw_frontier
 from beamkd.report.results import read_arrays, read_results
 from beamkd.report.study_tables import label_of
-from beamkd.report.tables import mean_and_error
+from beamkd.report.tables import top5_of
 
 CAPTIONS = {
     "fusion.png": "Top-5 accuracy, mean over slots, of teachers by what they see, and of students of one sensor; bars: "
@@ -61,7 +61,7 @@ def draw_fusion(results: dict[str, Any], models: dict[str, Any]) -> plt.Figure:
     kinds = {kind: [name for name in models if name.startswith(f"{kind}_")] for kind in STUDENTS}
     kinds = {kind: names for kind, names in kinds.items() if names}
     figure, panels = plt.subplots(1, 2, figsize=(13, 5), layout="constrained", width_ratios=(1.2, 1))
-    means, errors = _top5(results, teachers)
+    means, errors = top5_of(results, teachers)
     panels[0].barh(range(len(teachers)), means, xerr=errors, color="#7f9fbf", capsize=2)
     panels[0].set_yticks(range(len(teachers)), [label_of(results, name) for name in teachers])
     for place, mean in enumerate(means):
@@ -77,7 +77,7 @@ def draw_fusion(results: dict[str, Any], models: dict[str, Any]) -> plt.Figure:
 def _draw_students(axes: Axes, results: dict[str, Any], kinds: dict[str, list[str]]) -> None:
     width, all_means = 0.8 / max(len(kinds), 1), []
     for place, (kind, names) in enumerate(kinds.items()):
-        means, errors = _top5(results, names)
+        means, errors = top5_of(results, names)
         across = np.arange(len(names)) + width * (place - 0.5 * (len(kinds) - 1))
         axes.bar(across, means, width, yerr=errors, capsize=2, label=STUDENTS[kind][0], color=STUDENTS[kind][1])
         for x, mean, error in zip(across, means, errors, strict=True):
@@ -89,12 +89,6 @@ def _draw_students(axes: Axes, results: dict[str, Any], kinds: dict[str, list[st
     axes.set_ylim(_least([*all_means, teacher]), max([*all_means, teacher]) + 2)
     axes.set(title="Students of one sensor: what KD buys", ylabel="Top-5 accuracy, %")
     axes.legend(fontsize=8, loc="lower left", framealpha=0.9)
-
-
-def _top5(results: dict[str, Any], names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over slots and seeds and its standard error over seeds, percent, of each."""
-    found = [mean_and_error(np.mean(results["methods"][name]["top5"], -1)) for name in names]
-    return np.array([float(mean) for mean, _ in found]), np.array([float(error) for _, error in found])
 
 
 def _least(means: Any) -> float:

@@ -1,6 +1,8 @@
 """Numbers as cells, and cells as tables: for Markdown, for LaTeX and for a terminal."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -32,6 +34,12 @@ def mean_and_error(rows: list[list[float]]) -> tuple[np.ndarray, np.ndarray]:
     count = len(values)
     error = values.std(0, ddof=1) / np.sqrt(count) if count > 1 else np.zeros(values.shape[1:])
     return values.mean(0), error
+
+
+def top5_of(results: dict[str, Any], names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Top-5 of methods, mean over slots and seeds, and its standard error over seeds, percent, of each."""
+    found = [mean_and_error(np.mean(results["methods"][name]["top5"], -1)) for name in names]
+    return np.array([float(mean) for mean, _ in found]), np.array([float(error) for _, error in found])
 
 
 def percent(rows: list[list[float]]) -> str:

@@ -123,6 +123,11 @@ class Study:
         return {f"{kind.sensor}_{kind.size}": node_network(self.dataset, self.keys, kind) for kind in self.kinds}
 
     @functools.cached_property
+    def graph(self) -> np.ndarray | None:
+        """Which nodes are neighbours, if the flags say so."""
+        return read_graph(self.config.graph, self.config.nodes) if self.config.graph else None
+
+    @functools.cached_property
     def teacher(self) -> Trained:
         """The large network at the centre, on all windows and sensors."""
         model, fit = centre_teacher(self.dataset, self.keys), self.config.teacher_fit
@@ -142,13 +147,14 @@ class Study:
         """
         for setting in settings:
             self.owners(setting.partition, setting.alpha)
-        if self.config.graph:
-            checked(read_graph(self.config.graph, self.config.nodes))
+        if self.graph is not None:
+            checked(self.graph)
 
     def federation(self, setting: Setting) -> Federation:
         """Who takes part in a setting."""
         config = self.config
-        hub = node_network(self.dataset, self.keys, next(iter(self.kinds)))
+        networks = [*zip(self.networks.values(), self.kinds.values(), strict=True)]
+        hub, _ = networks[0]
         if setting.strategy in BY_TEACHER:
             hub = dataclasses.replace(self.teacher.model, params=jax.tree.map(jnp.asarray, self.teacher.model.params))
         fit = dataclasses.replace(config.node_fit, epochs=config.rounds * config.epochs)
@@ -157,7 +163,7 @@ class Study:
         rows = self.owners(setting.partition, setting.alpha)
         over_members = self.run.over_members
         options |= {"faults": faults, "over_members": over_members}
-        return federation_of(self.dataset, self.keys, self.kinds, rows, fit, hub, **options)
+        return federation_of(self.dataset, networks, rows, fit, hub, **options)
 
     def strategy(self, setting: Setting, federation: Federation) -> Strategy:
         """How a setting's nodes learn from one another.
@@ -176,8 +182,8 @@ class Study:
         if name == "co_boosting":
             boosting = {"boost": CO_BOOSTING.boost, "nudge": CO_BOOSTING.nudge}
             options["synthesis"] = dataclasses.replace(config.synthesis, **boosting)
-        if name == "mutual" and config.graph:
-            return mutual(read_graph(config.graph, config.nodes), **options)
+        if name == "mutual" and self.graph is not None:
+            return mutual(self.graph, **options)
         return STRATEGIES[name](federation, **options)
 
     def play(self, setting: Setting) -> Played:

@@ -55,8 +55,7 @@ def owners(dataset: Dataset, seeds: Sequence[int], partition: Partition, nodes: 
 
 def federation_of(
     dataset: Dataset,
-    keys: Array,
-    kinds: dict[NodeKind, int],
+    networks: Sequence[tuple[Model, int]],
     train: Rows,
     fit: FitConfig,
     centre: Model,
@@ -68,18 +67,16 @@ def federation_of(
 
     Args:
       dataset: windows with the sensors of all.
-      keys: [seeds], of initial weights; nodes of a kind begin with the same.
-      kinds: how many nodes of each.
+      networks: of each kind, with initial weights [seeds, ...], and how many nodes begin with it.
       train: whose windows are whose, [seeds, nodes, N].
       fit: how nodes learn, and the centre where it has all windows.
       centre: its network with initial weights [seeds, ...].
       **options: of `Federation`.
     """
     groups, first = [], 0
-    for kind, count in kinds.items():
+    for network, count in networks:
         own = jax.tree.map(lambda leaf, first=first, count=count: leaf[:, first : first + count], train)
-        model = _repeated(node_network(dataset, keys, kind), count)
-        groups.append(make_group(dataset, model, fit, own, dataset.split.val))
+        groups.append(make_group(dataset, _repeated(network, count), fit, own, dataset.split.val))
         first += count
     whole = jax.tree.map(lambda leaf: leaf[:, None], dataset.split.train)
     hub = make_group(dataset, _repeated(centre, 1), fit, whole, dataset.split.val)

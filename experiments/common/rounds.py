@@ -66,10 +66,10 @@ def run_course(
     shape = rounds, federation.seeds, federation.nodes
     course = Course(strategy.init(keys, federation), Ledger(), np.full(shape, np.nan, np.float32))
     about = [run.name, run.config, name], [jax.tree.map(np.asarray, group.own.train) for group in federation.groups]
-    keep = functools.partial(_keep, run.folder / CHECKPOINTS, name, digest_of(*about))
+    checkpoint = run.folder / CHECKPOINTS, name, digest_of(*about)
     first, kept = 0, time.monotonic()
     if run.resume:
-        first, course = from_primary(lambda: _restored(run.folder / CHECKPOINTS, name, digest_of(*about), course))
+        first, course = from_primary(lambda: _restored(*checkpoint, course))
 
     def after(number: int, state: State, messages: tuple[Message, ...]) -> None:
         nonlocal kept
@@ -79,7 +79,7 @@ def run_course(
         if last or (number + 1) % every == 0:
             course.curve[number] = measure(state)
         if last or time.monotonic() > kept + INTERVAL:
-            from_primary(functools.partial(keep, course, number + 1))
+            from_primary(functools.partial(_keep, *checkpoint, course, number + 1))
             kept = time.monotonic()
 
     run_rounds(keys, strategy, federation, rounds, active, course.state, first, after)

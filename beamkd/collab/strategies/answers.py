@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from beamkd.base import Array, Rows
+from beamkd.base import Array, Batch, Rows
 from beamkd.collab.learning import Learner, learn
 from beamkd.collab.messages import Message
 from beamkd.collab.nodes import Kind, Own
-from beamkd.collab.strategies.local import begin
+from beamkd.collab.strategies.local import begin, on_own_windows
 from beamkd.collab.strategy import Exchange, Strategy, by_exchange
 from beamkd.losses import cross_entropy, masked_mean
-from beamkd.training import FitConfig, Task, mean_over_labels, supervised_task
+from beamkd.training import FitConfig, Task, mean_over_labels
 from beamkd.training.batches import over_rows, shuffled
 from beamkd.training.fit import where
 
@@ -95,8 +95,7 @@ def by_answers(
         to_digest, to_learn = jax.random.split(key)
         knowing = digested(kind, digest, mine, to_digest, own, heard.asked, heard.targets)
         mine = where(heard.known, knowing.replace(epoch=mine.epoch), mine)  # shared windows leave its schedule alone
-        task = supervised_task(kind.forward, kind.take, kind.fit)
-        mine = learn(task, mine, to_learn, own.data, own.train, epochs)
+        mine = on_own_windows(kind, mine, to_learn, own, epochs)
         return mine, {"logits": answers(kind, mine.params, own, heard.ask)}
 
     def hear(kind, key, own, mine, heard):
@@ -116,16 +115,25 @@ def draw(key: Array, shared: Rows, count: int) -> Rows:
 
 def answers(kind: Kind, params: Any, own: Own, rows: Rows) -> Array:
     """A node's logits on shared windows [B], [B, J + 1, M]."""
-    found = over_rows(lambda batch: kind.forward(params, batch, None).logits, own.data, rows, kind.take)
-    return found.reshape(-1, *found.shape[2:])[: len(rows.mask)]
+    return of_each(lambda batch: kind.forward(params, batch, None).logits, kind, own, rows)
+
+
+def of_each(function: Callable[[Batch], Any], kind: Kind, own: Own, rows: Rows) -> Any:
+    """What `function` gives of batches [B, ...] of a node's windows [N], of each window, [N, ...]."""
+    found = over_rows(function, own.data, rows, kind.take)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: len(rows.mask)], found)
+
+
+def among(rows: Rows, places: Rows) -> Rows:
+    """Of some rows those at some places, which may be padding."""
+    return Rows(rows.index[places.index], rows.mask[places.index] & places.mask)
 
 
 def taught(
     kind: Kind, digest: Digest, mine: Learner, key: Array, own: Own, rows: Rows, targets: Array, known: Array
 ) -> Learner:
     """A learner after training as `digested` does, or on labels alone as long as the targets are not `known`."""
-    task = supervised_task(kind.forward, kind.take, kind.fit)
-    alone = learn(task, mine, key, own.data, own.train, digest.epochs)
+    alone = on_own_windows(kind, mine, key, own, digest.epochs)
     return where(known, digested(kind, digest, mine, key, own, rows, targets), alone)
 
 
@@ -135,8 +143,7 @@ def digested(kind: Kind, digest: Digest, mine: Learner, key: Array, own: Own, ro
 
     def take(data, places):
         windows, rows, targets = data
-        chosen = Rows(rows.index[places.index], rows.mask[places.index] & places.mask)
-        return kind.take(windows, chosen), targets[places.index]
+        return kind.take(windows, among(rows, places)), targets[places.index]
 
     def loss(params, batch, key, **axis):
         windows, targets = batch

@@ -7,12 +7,11 @@ import jax.numpy as jnp
 from flax import struct
 
 from beamkd.base import Array
-from beamkd.collab.learning import Learner, beginner, learn
+from beamkd.collab.learning import Learner, beginner
 from beamkd.collab.strategies.answers import Digest, answers, digested
-from beamkd.collab.strategies.local import begin
+from beamkd.collab.strategies.local import begin, on_own_windows
 from beamkd.collab.strategy import Exchange, Strategy, by_exchange
 from beamkd.losses import cross_entropy, soft_cross_entropy
-from beamkd.training import supervised_task
 from beamkd.training.fit import where
 
 
@@ -60,7 +59,7 @@ def cfd(epochs: int = 1, digests: int = 1) -> Strategy:
         to_digest, to_learn = jax.random.split(key)
         knowing = digested(kind, hard, mine, to_digest, own, own.shared, heard["labels"])
         mine = where(heard["known"], knowing.replace(epoch=mine.epoch), mine)
-        mine = learn(supervised_task(kind.forward, kind.take, kind.fit), mine, to_learn, own.data, own.train, epochs)
+        mine = on_own_windows(kind, mine, to_learn, own, epochs)
         return mine, {"labels": _best(kind, mine.params, own)}
 
     def teach(kind, key, own, mine, heard):

@@ -11,8 +11,8 @@ from beamkd.base import Array, Batch, Metadata, Rows
 from beamkd.collab.aggregate import counted
 from beamkd.collab.learning import beginner, learn
 from beamkd.collab.nodes import Kind
-from beamkd.collab.strategies.fedavg import Global
-from beamkd.collab.strategies.local import begin
+from beamkd.collab.strategies.fedavg import Global, given
+from beamkd.collab.strategies.local import begin, on_own_windows
 from beamkd.collab.strategy import Exchange, Strategy, by_exchange
 from beamkd.data import select, sensor_batch
 from beamkd.distill import distillation_task, hindsight_logits
@@ -21,7 +21,7 @@ from beamkd.losses import kl
 from beamkd.models import SceneGenerator
 from beamkd.models.scene import Scene
 from beamkd.scenes import render
-from beamkd.training import FitConfig, all_rows, supervised_task
+from beamkd.training import FitConfig, all_rows
 from beamkd.training.fit import where
 
 INVERSION = FitConfig(epochs=500, patience=0, learning_rate=3e-4)
@@ -53,9 +53,6 @@ def datafree(
       temperature: T of the KL divergence.
     """
 
-    def centre(kind, key, own, mine, heard):
-        return Global(mine)
-
     def teach(kind, key, own, mine, heard):
         said, active = heard
         to_generate, to_fit = jax.random.split(key)
@@ -71,7 +68,7 @@ def datafree(
         learned = learn(task, beginner(student, mine.params), to_fit, examples, rows, student.epochs).params
         return Global(where(active.any(), learned, mine.params))
 
-    exchange = Exchange(begin, centre, None, models_and_metadata(epochs), teach, central=True, apart=True)
+    exchange = Exchange(begin, given, None, models_and_metadata(epochs), teach, central=True, apart=True)
     return by_exchange("datafree", exchange)
 
 
@@ -79,7 +76,7 @@ def models_and_metadata(epochs: int) -> Callable:
     """A node's work in a round: so many epochs on its own windows; then it hands over its model, and metadata."""
 
     def work(kind, key, own, mine, heard):
-        mine = learn(supervised_task(kind.forward, kind.take, kind.fit), mine, key, own.data, own.train, epochs)
+        mine = on_own_windows(kind, mine, key, own, epochs)
         summary = summarize(kind.forward, mine.params, own.data, own.train, kind.take)
         return mine, {"weights": mine.params, "metadata": summary}
 

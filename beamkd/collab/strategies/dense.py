@@ -20,7 +20,7 @@ from beamkd.collab.aggregate import mean
 from beamkd.collab.learning import beginner, learn
 from beamkd.collab.nodes import Kind, output_of
 from beamkd.collab.strategies.datafree import models_and_metadata, seen_by
-from beamkd.collab.strategies.fedavg import Global
+from beamkd.collab.strategies.fedavg import Global, given
 from beamkd.collab.strategies.local import begin
 from beamkd.collab.strategy import Exchange, Strategy, by_exchange
 from beamkd.data import select
@@ -124,9 +124,6 @@ def dense(kinds: Sequence[Kind], epochs: int = 1, synthesis: Synthesis = DENSE) 
     """
     name = "co_boosting" if synthesis.boost else "dense"
 
-    def centre(kind, key, own, mine, heard):
-        return Global(mine)
-
     def teach(kind, key, own, mine, heard):
         said, active = heard
         ends = np.cumsum([len(jax.tree.leaves(says)[0]) for says in said])[:-1]
@@ -136,7 +133,7 @@ def dense(kinds: Sequence[Kind], epochs: int = 1, synthesis: Synthesis = DENSE) 
         learned = learned_from(Ensemble(kinds, kind, beams, sound), key, mine.params, active, synthesis)
         return Global(where(active.any(), learned, mine.params))
 
-    exchange = Exchange(begin, centre, None, models_and_metadata(epochs), teach, central=True, apart=True)
+    exchange = Exchange(begin, given, None, models_and_metadata(epochs), teach, central=True, apart=True)
     return by_exchange(name, exchange)
 
 

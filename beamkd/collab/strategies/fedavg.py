@@ -38,9 +38,6 @@ def fedavg(epochs: int = 1, proximal: float = 0.0, aggregate: Callable[[Any, Arr
       aggregate: one of `beamkd.collab.aggregate`.
     """
 
-    def centre(kind, key, own, mine, heard):
-        return Global(mine)
-
     def tell(kind, key, own, mine, heard):
         return {"weights": mine.params}
 
@@ -57,8 +54,13 @@ def fedavg(epochs: int = 1, proximal: float = 0.0, aggregate: Callable[[Any, Arr
         return Global(jax.tree.map(lambda new, old: jnp.where(count.any(), new, old), found, mine.params))
 
     return by_exchange(
-        "fedavg", Exchange(node=begin, centre=centre, tell=tell, work=work, learn=average, central=True, alike=True)
+        "fedavg", Exchange(node=begin, centre=given, tell=tell, work=work, learn=average, central=True, alike=True)
     )
+
+
+def given(kind, key, own, mine, heard):
+    """A centre that has the weights that it was given."""
+    return Global(mine)
 
 
 def near(task: Task, anchor: Any, proximal: float) -> Task:

@@ -10,12 +10,11 @@ from flax import struct
 
 from beamkd.base import Array, Rows
 from beamkd.collab.aggregate import mean
-from beamkd.collab.learning import Learner, beginner, learn
+from beamkd.collab.learning import Learner, beginner
 from beamkd.collab.strategies.answers import Digest, answers, digested, draw
-from beamkd.collab.strategies.local import begin
+from beamkd.collab.strategies.local import begin, on_own_windows
 from beamkd.collab.strategy import Exchange, Strategy, by_exchange
 from beamkd.losses import kl
-from beamkd.training import supervised_task
 from beamkd.training.fit import where
 
 
@@ -60,7 +59,7 @@ def feddf(
         return {"ask": mine.ask}
 
     def work(kind, key, own, mine, heard):
-        mine = learn(supervised_task(kind.forward, kind.take, kind.fit), mine, key, own.data, own.train, epochs)
+        mine = on_own_windows(kind, mine, key, own, epochs)
         return mine, {"logits": answers(kind, mine.params, own, heard["ask"])}
 
     def teach(kind, key, own, mine, heard):

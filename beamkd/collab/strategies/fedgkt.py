@@ -12,13 +12,12 @@ from beamkd.base import MISSING, Array, Output, Rows
 from beamkd.collab.aggregate import counted
 from beamkd.collab.learning import Learner, beginner, learn
 from beamkd.collab.nodes import Kind, Own
-from beamkd.collab.strategies.answers import Digest, taught
+from beamkd.collab.strategies.answers import Digest, of_each, taught
 from beamkd.collab.strategies.local import begin
 from beamkd.collab.strategy import Exchange, Strategy, by_exchange
 from beamkd.losses import cross_entropy, kl, masked_mean
 from beamkd.models.layers import Gru, Linear
 from beamkd.training import FitConfig, Task, mean_over_labels
-from beamkd.training.batches import over_rows
 from beamkd.training.fit import where
 
 
@@ -129,9 +128,7 @@ def known_of(kind: Kind, params: Any, own: Own) -> Known:
         output = kind.forward(params, batch, None)
         return Known(output.layers["codes"], output.logits, batch.labels, batch.mask)
 
-    found = over_rows(said, own.data, own.train, kind.take)
-    count = len(own.train.mask)
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], found)
+    return of_each(said, kind, own, own.train)
 
 
 def head_task(module: Head, alpha: float, temperature: float, config: FitConfig) -> Task:

@@ -1,6 +1,8 @@
 """Nobody learns from anybody: the lower baseline."""
 
-from beamkd.collab.learning import beginner, learn
+from beamkd.base import Array
+from beamkd.collab.learning import Learner, beginner, learn
+from beamkd.collab.nodes import Kind, Own
 from beamkd.collab.strategy import Exchange, Strategy, by_exchange
 from beamkd.training import supervised_task
 
@@ -13,13 +15,18 @@ def local(epochs: int = 1) -> Strategy:
     """
 
     def work(kind, key, own, mine, heard):
-        task = supervised_task(kind.forward, kind.take, kind.fit)
-        return learn(task, mine, key, own.data, own.train, epochs), {}
+        return on_own_windows(kind, mine, key, own, epochs), {}
 
     return by_exchange(
         "local",
         Exchange(node=begin, centre=nothing, tell=None, work=work, learn=unmoved),
     )
+
+
+def on_own_windows(kind: Kind, mine: Learner, key: Array, own: Own, epochs: int = 1) -> Learner:
+    """A learner after some epochs on the labels of its own windows."""
+    task = supervised_task(kind.forward, kind.take, kind.fit)
+    return learn(task, mine, key, own.data, own.train, epochs)
 
 
 def begin(kind, key, own, mine, heard):

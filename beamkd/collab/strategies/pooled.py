@@ -6,10 +6,10 @@ from typing import Any
 import jax.numpy as jnp
 
 from beamkd.base import Array
-from beamkd.collab.learning import beginner, learn
+from beamkd.collab.learning import beginner
 from beamkd.collab.messages import Message
+from beamkd.collab.strategies.local import on_own_windows
 from beamkd.collab.strategy import Exchange, Strategy, by_exchange
-from beamkd.training import supervised_task
 from beamkd.training.batches import over_rows
 
 
@@ -36,8 +36,7 @@ def pooled(epochs: int = 1) -> Strategy:
         return {"sent": jnp.bool_(True)}, {"frames": found, "new": ~mine["sent"]}
 
     def teach(kind, key, own, mine, heard):
-        task = supervised_task(kind.forward, kind.take, kind.fit)
-        return learn(task, mine, key, own.data, own.train, epochs)
+        return on_own_windows(kind, mine, key, own, epochs)
 
     exchange = Exchange(node, centre, None, work, teach, central=True, apart=True, messages=_once)
     return by_exchange("pooled", exchange)

@@ -17,7 +17,7 @@ from beamkd.collab.aggregate import mean
 from beamkd.collab.learning import Learner, beginner, learn
 from beamkd.collab.messages import Message
 from beamkd.collab.nodes import Kind, Own, output_of
-from beamkd.collab.strategies.answers import draw
+from beamkd.collab.strategies.answers import among, draw, of_each
 from beamkd.collab.strategy import Exchange, Strategy, as_up_and_down, by_exchange
 from beamkd.losses import masked_mean
 from beamkd.training import Task, supervised_task
@@ -165,8 +165,7 @@ def foretelling_task(kind: Kind, weight: float) -> Task:
 
     def take(data, places):
         windows, rows, components, kept = data
-        chosen = Rows(rows.index[places.index], rows.mask[places.index] & places.mask)
-        return kind.take(windows, chosen), components[places.index], kept
+        return kind.take(windows, among(rows, places)), components[places.index], kept
 
     def loss(params, batch, key, **axis):
         windows, components, kept = batch
@@ -192,8 +191,7 @@ def _as_sent(told: Any, said: Sequence[Any], active: Sequence[Array]) -> tuple[M
 
 def _features(kind: Kind, params: Any, own: Own, rows: Rows) -> tuple[Array, Array]:
     """Of some windows [N], [N, D], and which there are."""
-    found = over_rows(lambda batch: kind.forward(params, batch, None).features, own.data, rows, kind.take)
-    return found.reshape(-1, found.shape[-1])[: len(rows.mask)], rows.mask
+    return of_each(lambda batch: kind.forward(params, batch, None).features, kind, own, rows), rows.mask
 
 
 def _accuracy(kind: Kind, params: Any, own: Own) -> Array:
