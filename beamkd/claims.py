@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 METRICS = ("top1", "top5", "dba", "power_ratio")
 """What claims are judged by; shares of 1, more is better."""
@@ -172,7 +172,7 @@ def interval(values: Callable[[np.ndarray], np.ndarray], seeds: int, drives: int
     below = variance < spread[2]  # as chance has it where neither seeds nor drives differ: that of both remains
     variance, freedom = np.where(below, spread[2], variance), np.where(below, freedoms[2], freedom)
     tail = (1 - CONFIDENCE) / 2
-    longer = stats.t.ppf(tail, np.where(same, 1, freedom)) / stats.norm.ppf(tail)
+    longer = special.stdtrit(np.where(same, 1, freedom), tail) / special.ndtri(tail)
     scale = np.where(same, 0, longer * np.sqrt(variance / np.where(same, 1, spread[0] + spread[1])))
     low, high = np.quantile(scale * (by_seed + by_drive), [tail, 1 - tail], axis=0)
     return middle + low, middle + high

@@ -1,11 +1,13 @@
 """Nodes that fail: that drop out, join late, lag behind, or say what is wrong."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from beamkd.base import Array, InputError
 
@@ -49,19 +51,21 @@ class Faults:
         Returns:
           A function of the round's number, [seeds, nodes] bool.
         """
-        first = jnp.zeros(nodes, int)
+        first = np.zeros(nodes, int)
         for node, number in self.late:
-            first = first.at[node].set(number)
+            first[node] = number
 
-        def one(key, number):
+        def one(number, key):
             drawn = jax.random.uniform(jax.random.fold_in(key, number), (nodes,))
             joined = first <= number
             stays = drawn >= self.drop
             lucky = jnp.arange(nodes) == jnp.argmax(jnp.where(joined, drawn, -1))
             return joined & jnp.where((joined & stays).any(), stays, lucky)
 
-        return lambda number: jax.vmap(lambda key: one(key, number))(keys)
+        each = jax.jit(jax.vmap(one, (None, 0)))
+        return lambda number: each(number, keys)
 
+    @functools.partial(jax.jit, static_argnums=(0, 4))
     def said(self, keys: Array, says: Any, before: Any, first: int) -> Any:
         """What arrives of what a group's nodes say.
 

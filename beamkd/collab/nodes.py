@@ -133,8 +133,7 @@ class Federation:
         if self.noise is None or not jax.tree.leaves(says):
             return says
         size = len(jax.tree.leaves(says)[0][0])
-        each = jax.vmap(lambda key: jax.random.split(key, size))(keys)
-        return jax.vmap(jax.vmap(self.noise.added))(each, says)
+        return _over_axes(self.noise.added, 2)(split(keys, size), says)
 
     def crossed(self, arrays: Any, axes: int) -> Any:
         """Messages as they arrive; so many axes in front tell them apart."""
@@ -196,10 +195,11 @@ class Federation:
             return jax.tree.map(lambda leaf: leaf.reshape(seeds * size, *leaf.shape[2:]), tree)
 
         over = self.over_members(member, (0, 0, PLACES, 0, None))
-        own = group.own.replace(train=flat(group.own.train), shared=flat(group.own.shared))
+        rows = jax.tree.map(jnp.asarray, {"train": flat(group.own.train), "shared": flat(group.own.shared)})
+        own = group.own.replace(**rows)
 
         def call(keys, mine, heard):
-            each = jax.vmap(lambda key: jax.random.split(key, size))(keys).reshape(-1)
+            each = split(keys, size).reshape(-1)
             # On the host, for devices would wait for one another in whatever is done next with their shares.
             found = to_host(over(jnp.arange(seeds * size), each, own, flat(mine), heard))
             return jax.tree.map(lambda leaf: leaf.reshape(seeds, size, *leaf.shape[1:]), found)
@@ -212,6 +212,13 @@ def inner(tree: Any, axes: int) -> Any:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[axes:], leaf.dtype), tree)
 
 
+@functools.partial(jax.jit, static_argnums=1)
+def split(keys: Array, count: int) -> Array:
+    """So many keys of each, [seeds, count]."""
+    return jax.vmap(lambda key: jax.random.split(key, count))(keys)
+
+
+@functools.lru_cache  # or each round would compile it
 def _over_axes(function: Callable, axes: int) -> Callable:
     """`function` of arrays with so many axes in front."""
     for _ in range(axes):
@@ -230,7 +237,7 @@ def make_group(dataset: Dataset, model: Model, fit: FitConfig, train: Rows, shar
       shared: rows that all have, [seeds, N'].
     """
     size = train.mask.shape[1]
-    shared = jax.tree.map(lambda leaf: jnp.repeat(leaf[:, None], size, axis=1), shared)
+    shared = jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf)[:, None], size, axis=1), shared)
     spec = dataset.spec(tuple(model.inputs))
     kind = Kind(forward_of(model, predicted_only=True), dataset.take, fit, spec, dataset.observed, dataset.future)
     return Group(model, kind, Own(dataset.source(model.inputs), train, shared))
@@ -315,7 +322,7 @@ def share_out(seeds: Sequence[int], partition: Partition, windows: Windows, rows
     longest = max(len(part) for nodes_ in parts for part in nodes_)
 
     def padded(values):
-        return jnp.asarray(np.stack([np.stack([np.pad(v, (0, longest - len(v))) for v in one]) for one in values]))
+        return np.stack([np.stack([np.pad(v, (0, longest - len(v))) for v in one]) for one in values])
 
     masks = [[np.ones(len(part), bool) for part in one] for one in parts]
-    return Rows(padded(parts).astype(jnp.int32), padded(masks))
+    return Rows(padded(parts).astype(np.int32), padded(masks))

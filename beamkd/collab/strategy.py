@@ -14,7 +14,7 @@ from jax.extend.core import ClosedJaxpr
 from beamkd.base import Array, InputError, Model
 from beamkd.collab.aggregate import finite
 from beamkd.collab.messages import Message
-from beamkd.collab.nodes import Federation, inner
+from beamkd.collab.nodes import Federation, inner, split
 
 
 class UnlikeNodes(InputError):
@@ -170,7 +170,10 @@ def _arriving(federation: Federation, keys: Array, found: list[Any], before: Any
 
 def _sound(says: Any, active: Array) -> Array:
     """Which of a group's nodes say finite numbers alone, [seeds, nodes] bool."""
-    return np.asarray(jax.vmap(finite)(says)) if jax.tree.leaves(says) else np.ones_like(active)
+    return np.asarray(_finite(says)) if jax.tree.leaves(says) else np.ones_like(active)
+
+
+_finite = jax.jit(jax.vmap(finite))
 
 
 def _with(model: Model, params: Any) -> Model:
@@ -270,13 +273,14 @@ def run_rounds(
     return state
 
 
+@jax.jit
 def _folded(keys: Array, number: int) -> Array:
     return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
 
 
 def _split(keys: Array, count: int) -> Array:
     """Keys for so many purposes, [purposes, seeds]."""
-    return jax.vmap(lambda key: jax.random.split(key, count), out_axes=1)(keys)
+    return split(keys, count).T
 
 
 def _where(chosen: Array, yes: Any, no: Any) -> Any:

@@ -83,9 +83,7 @@ def _over_rows(function: Callable, axes: Sequence[Any], mesh: Mesh) -> Callable:
     spread = PartitionSpec(MEMBERS)
     specs = jax.tree.map(lambda axis: PartitionSpec() if axis is None else spread, (0, *axes), is_leaf=_is_none)
     members = _on_a_device(function, axes)
-    # An axis of one device is left out: with it XLA makes another program, which rounds otherwise.
-    manual = {axis for axis, size in mesh.shape.items() if axis == MEMBERS or size > 1}
-    return jax.shard_map(members, mesh=mesh, in_specs=specs, out_specs=spread, axis_names=manual, check_vma=False)
+    return jax.shard_map(members, mesh=mesh, in_specs=specs, out_specs=spread, check_vma=False)
 
 
 def _on_a_device(function: Callable, axes: Sequence[Any]) -> Callable:
@@ -162,7 +160,9 @@ def _mesh(devices: int, batch_devices: int, members: int) -> Mesh:
         rows = min(rows, members)
     share = rows * batch_devices // processes
     chosen = np.array([jax.local_devices(process)[:share] for process in range(processes)])
-    return Mesh(chosen.reshape(rows, batch_devices), (MEMBERS, BATCH), axis_types=(AxisType.Auto,) * 2)
+    # Without an axis of one device: where not all axes are of `shard_map`, each operation gets a constraint.
+    shape = {MEMBERS: rows} | ({BATCH: batch_devices} if batch_devices > 1 else {})
+    return Mesh(chosen.reshape(*shape.values()), tuple(shape), axis_types=(AxisType.Auto,) * len(shape))
 
 
 def _shares(count: int, rows: int) -> np.ndarray:

@@ -8,7 +8,6 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -172,6 +171,8 @@ def _superbatches(stream: Stream, batches: Rows) -> Iterator[tuple[Any, np.ndarr
         mask = batches.mask[:, steps[piece]] & real[piece, :, None]
         rows = Rows(batches.index[:, steps[piece]].reshape(members, -1), mask.reshape(members, -1))
         return jax.device_put((stream.read(rows), mask))
+
+    import grain  # here, for it takes 0.4 s to import and few runs stream
 
     reading = grain.ReadOptions(num_threads=1, prefetch_buffer_size=AHEAD)
     ahead = grain.MapDataset.range(pieces).map(read).to_iter_dataset(reading)

@@ -1,6 +1,7 @@
 """Small federations for tests, and a network that compiles in no time."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -31,18 +32,24 @@ class Tiny(nn.Module):
         return Output(jnp.broadcast_to(logits[:, None], (len(logits), steps, self.beams)), features, {"codes": codes})
 
 
+@functools.cache
 def dataset_of(drives=10, seeds=SEEDS):
     """Windows of a small street."""
     keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
     return deal(keys, make_windows(simulate(jax.random.key(0), Street(), drives)))
 
 
-def networks(dataset, nodes, size=3, seed=0):
+@functools.cache
+def _network(seeds, module, frames):
+    keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
+    return initial_model(keys, module, {"lidar": frames})
+
+
+def networks(dataset, nodes, size=3):
     """Networks with initial weights, [seeds, nodes, ...], all of a seed with the same ones."""
-    seeds = len(dataset.split.train.mask)
-    keys = jax.vmap(jax.random.key)(seed + jnp.arange(seeds))
-    model = initial_model(keys, Tiny(beams=dataset.beams, size=size), dataset.spec(("lidar",)))
-    params = jax.tree.map(lambda leaf: jnp.repeat(leaf[:, None], nodes, axis=1), model.params)
+    module, spec = Tiny(beams=dataset.beams, size=size), dataset.spec(("lidar",))
+    model = _network(len(dataset.split.train.mask), module, spec["lidar"])
+    params = jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf)[:, None], nodes, axis=1), model.params)
     return dataclasses.replace(model, params=params)
 
 

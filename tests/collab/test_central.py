@@ -33,10 +33,9 @@ def test_the_head_learns_labels_and_nodes_logits():
         mask=jnp.arange(6) < 5,
     )
     task = head_task(module, 0.3, 2.0, FitConfig())
-    params = module.init(jax.random.key(0), said.codes)
-    batch = task.take(said, rows_of(6))
-    total, parts = task.loss(params, batch, None)
-    logits = np.asarray(module.apply(params, said.codes), np.float64)
+    params = jax.jit(module.init)(jax.random.key(0), said.codes)
+    total, parts = jax.jit(lambda params, said: task.loss(params, task.take(said, rows_of(6)), None))(params, said)
+    logits = np.asarray(jax.jit(module.apply)(params, said.codes), np.float64)
 
     def log_shares(values):
         return values - np.log(np.exp(values).sum(-1, keepdims=True))
@@ -55,12 +54,12 @@ def test_the_heads_answers_are_of_each_nodes_own_windows(dataset):
     federation, seen = federation_of(dataset), []
     strategy = fedgkt(2, federation.output(0))
     state = run_rounds(keys_of(), strategy, federation, 2, after=lambda number, state, sent: seen.extend(sent))
-    module = Head(dataset.beams, dataset.future)
+    answer = jax.jit(Head(dataset.beams, dataset.future).apply)
     said = [message.arrays for message in seen if message.link == "up"][-1]
     for seed in range(SEEDS):
-        params = jax.tree.map(lambda leaf, seed=seed: jnp.asarray(leaf[seed]), state.centre.params)
+        params = jax.tree.map(lambda leaf, seed=seed: leaf[seed], state.centre.params)
         for node in range(2):
-            expected = module.apply(params, said.codes[seed, node])
+            expected = answer(params, np.asarray(said.codes)[seed, node])
             np.testing.assert_allclose(state.centre.logits[seed, node], expected, rtol=1e-4, atol=1e-5)
     # Each hears of its own windows alone.
     down = [message for message in seen if message.link == "down"][-1]
@@ -84,7 +83,7 @@ def test_components_are_those_of_a_singular_value_decomposition():
     rng = np.random.default_rng(0)
     features = rng.normal(size=(200, 6)) * [5, 3, 2, 1, 0.5, 0.1] @ np.linalg.qr(rng.normal(size=(6, 6)))[0] + 4
     mask = np.arange(200) < 150
-    middle, components, counts = principal(jnp.asarray(features, jnp.float32), jnp.asarray(mask))
+    middle, components, counts = jax.jit(principal)(features.astype(np.float32), mask)
     chosen = features[mask] - features[mask].mean(0)
     _, lengths, right = np.linalg.svd(chosen, full_matrices=False)
     variances = lengths**2 / 149
@@ -109,7 +108,7 @@ def test_more_components_cross_once_accuracy_is_stable(dataset):
         for seed in range(SEEDS):
             (own,) = [message for message in down if np.asarray(message.receivers)[seed].any()]
             assert own.arrays["features"].shape == (SEEDS, 2, 10, counts[seed, level])
-    one = jax.tree.map(lambda leaf: leaf[0, 0], down[0].arrays)
+    one = jax.tree.map(lambda leaf: np.asarray(leaf)[0, 0], down[0].arrays)
     assert size_of(one) > 40 * counts[0, 1]
 
 
@@ -118,15 +117,19 @@ def test_components_that_are_not_sent_do_not_count(dataset):
     kind, own = federation.groups[0].kind, federation.groups[0].own
     rng = np.random.default_rng(0)
     rows = jax.tree.map(lambda leaf: leaf[0, 0, :8], own.train)
-    components = jnp.asarray(rng.normal(size=(8, 4)), jnp.float32)
+    components = rng.normal(size=(8, 4)).astype(np.float32)
     params = {
         "network": jax.tree.map(lambda leaf: leaf[0, 0], federation.groups[0].model.params),
-        "map": jnp.asarray(rng.normal(size=(3, 4)), jnp.float32),
+        "map": rng.normal(size=(3, 4)).astype(np.float32),
     }
     task = foretelling_task(kind, 2.0)
-    batch = task.take((own.data, rows, components, jnp.int32(2)), rows_of(8))
-    total, parts = task.loss(params, batch, None)
-    features = np.asarray(kind.forward(params["network"], batch[0], None).features)
-    expected = np.square(features @ np.asarray(params["map"]) - np.asarray(components))[:, :2].mean(-1)
+
+    @jax.jit
+    def loss(params, data, rows, components):
+        batch = task.take((data, rows, components, jnp.int32(2)), rows_of(8))
+        return *task.loss(params, batch, None), kind.forward(params["network"], batch[0], None).features
+
+    total, parts, features = loss(params, own.data, rows, components)
+    expected = np.square(np.asarray(features) @ params["map"] - components)[:, :2].mean(-1)
     np.testing.assert_allclose(parts["components"], expected[np.asarray(rows.mask)].mean(), rtol=1e-5)
     np.testing.assert_allclose(total, parts["labels"] + 2 * parts["components"], rtol=1e-5)

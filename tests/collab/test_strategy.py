@@ -78,12 +78,12 @@ def test_averaging_after_one_step_is_a_step_on_all_windows(dataset):
     federation = federation_of(dataset, halves, fit=PLAIN)
     state = run_rounds(keys_of(), fedavg(), federation, 1)
     group = federation.groups[0]
+    task = supervised_task(group.kind.forward, group.kind.take)
+    slope = jax.jit(jax.grad(lambda params, data, rows: task.loss(params, task.take(data, rows), None)[0]))
     for seed in range(SEEDS):
         rows = Rows(train.index[seed, : 2 * each], train.mask[seed, : 2 * each])
         params = jax.tree.map(lambda leaf, seed=seed: leaf[seed, 0], group.model.params)
-        task = supervised_task(group.kind.forward, group.kind.take)
-        batch = task.take(group.own.data, rows)
-        gradient = jax.grad(lambda params, batch=batch, task=task: task.loss(params, batch, None)[0])(params)
+        gradient = slope(params, group.own.data, rows)
         expected = jax.tree.map(lambda weight, slope: weight - PLAIN.learning_rate * slope, params, gradient)
         for found, wanted in zip(leaves(state.centre.params), leaves(expected), strict=True):
             np.testing.assert_allclose(found[seed], wanted, atol=1e-6)
@@ -105,15 +105,25 @@ def test_weights_of_unlike_networks_are_not_averaged(dataset):
         run_rounds(keys_of(), fedavg(), federation_of(dataset, sizes=(3, 2)), 1)
 
 
+def output_of(kind, params, data, rows):
+    """What a network gives for some windows, and these."""
+    return _output(kind.forward, kind.take, params, data, rows)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _output(forward, take, params, data, rows):
+    batch = take(data, rows)
+    return forward(params, batch, None), batch
+
+
 def answers_of(federation, state, seed):
     """Logits of all nodes on the windows that they were asked about, [nodes, B, J + 1, M]."""
     rows = jax.tree.map(lambda leaf: leaf[seed], state.centre.asked)
     found = []
     for group, nodes in zip(federation.groups, state.nodes, strict=True):
-        windows = group.kind.take(group.own.data, rows)
         for node in range(group.size):
             params = jax.tree.map(lambda leaf, node=node: leaf[seed, node], nodes.params)
-            found.append(group.kind.forward(params, windows, None).logits)
+            found.append(output_of(group.kind, params, group.own.data, rows)[0].logits)
     return np.array(found, np.float64)
 
 
@@ -139,13 +149,14 @@ def test_a_node_that_digests_comes_nearer_to_the_targets(dataset):
     )
     own = own.replace(data=group.own.data)
     rows, digest = draw(jax.random.key(0), own.shared, 30), Digest(30, absolute_error, epochs=60)
-    targets = 1 + answers(group.kind, params, own, rows)
+    said = jax.jit(functools.partial(answers, group.kind))
+    targets = 1 + said(params, own, rows)
     learner = beginner(group.kind.fit, params)
     after = jax.jit(functools.partial(digested, group.kind, digest))(learner, jax.random.key(1), own, rows, targets)
     mask = np.asarray(rows.mask)
 
     def error(params):
-        return np.abs(answers(group.kind, params, own, rows) - targets)[mask].mean()
+        return np.abs(said(params, own, rows) - targets)[mask].mean()
 
     assert error(after.params) < 0.9 * error(params) and after.epoch == 60
 
@@ -276,7 +287,7 @@ def test_the_centre_answers_on_the_windows_that_each_node_asks_about(dataset):
             rows = jax.tree.map(lambda leaf: leaf[0], rows)
             mine = np.asarray(federation.groups[number].own.train.index)[seed, 0]
             assert set(np.asarray(rows.index)[np.asarray(rows.mask)]) <= set(mine)
-            expected = kind.forward(params, kind.take(own.data, rows), None).logits
+            expected = output_of(kind, params, own.data, rows)[0].logits
             np.testing.assert_allclose(state.centre.logits[seed, number], expected, rtol=1e-5, atol=1e-6)
 
 
@@ -304,9 +315,9 @@ def test_prototypes_are_the_mean_features_of_a_beam_over_all_nodes_windows(datas
         for node in range(2):
             params = jax.tree.map(lambda leaf, at=(seed, node): leaf[at], state.nodes[0].params)
             rows = jax.tree.map(lambda leaf, at=(seed, node): leaf[at], group.own.train)
-            batch = group.kind.take(group.own.data, rows)
+            output, batch = output_of(group.kind, params, group.own.data, rows)
             mask = np.asarray(batch.mask)
-            features.append(np.asarray(group.kind.forward(params, batch, None).features)[mask])
+            features.append(np.asarray(output.features)[mask])
             beams.append(np.asarray(batch.labels[:, 0])[mask])
         features, beams = np.concatenate(features), np.concatenate(beams)
         for beam in range(dataset.beams):
@@ -318,16 +329,19 @@ def test_prototypes_are_the_mean_features_of_a_beam_over_all_nodes_windows(datas
 def test_features_are_drawn_to_prototypes_that_are_known(dataset):
     group = federation_of(dataset, sizes=(3,)).groups[0]
     params = jax.tree.map(lambda leaf: leaf[0, 0], group.model.params)
-    batch = group.kind.take(group.own.data, Rows(jnp.arange(30), jnp.arange(30) < 25))
+    output, batch = output_of(group.kind, params, group.own.data, Rows(jnp.arange(30), jnp.arange(30) < 25))
     known = Prototypes(jnp.asarray(np.random.default_rng(0).normal(size=(64, 3)), jnp.float32), jnp.arange(64.0) % 3)
     task = supervised_task(group.kind.forward, group.kind.take)
-    total, parts = towards(task, group.kind, known, 2.0).loss(params, batch, None)
-    beams, features = np.asarray(batch.labels[:, 0]), np.asarray(group.kind.forward(params, batch, None).features)
+    pulled = towards(task, group.kind, known, 2.0)
+    (total, parts), (alone, _) = jax.jit(lambda *each: (pulled.loss(*each, None), task.loss(*each, None)))(
+        params, batch
+    )
+    beams, features = np.asarray(batch.labels[:, 0]), np.asarray(output.features)
     counted = [row for row in range(25) if known.windows[beams[row]] > 0]
     assert 0 < len(counted) < 25
     expected = np.mean([np.square(features[row] - np.asarray(known.features)[beams[row]]).mean() for row in counted])
     np.testing.assert_allclose(parts["prototypes"], expected, rtol=1e-5)
-    np.testing.assert_allclose(total, task.loss(params, batch, None)[0] + 2 * expected, rtol=1e-5)
+    np.testing.assert_allclose(total, alone + 2 * expected, rtol=1e-5)
 
 
 def test_compressed_answers_are_a_byte_and_the_centre_learns_their_shares(dataset):
@@ -343,7 +357,7 @@ def test_compressed_answers_are_a_byte_and_the_centre_learns_their_shares(datase
         """Of the centre against the nodes' shares of votes."""
         shares = np.eye(64)[np.concatenate(ups, axis=1)[seed]].mean(0)
         rows = jax.tree.map(lambda leaf: leaf[seed, 0], own.shared)
-        logits = kind.forward(params, kind.take(own.data, rows), None).logits
+        logits = output_of(kind, params, own.data, rows)[0].logits
         return -(shares * np.asarray(jax.nn.log_softmax(logits))).sum(-1)[np.asarray(rows.mask)].mean()
 
     for seed in range(SEEDS):

@@ -1,4 +1,6 @@
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -106,3 +108,20 @@ def finished(run, once):
         assert status == 0, errors
 
     return once("finished", make)
+
+
+@pytest.fixture
+def half(finished):
+    """half(folder) leaves a tiny run there that has yet to train its generator, and the student of its sequences."""
+
+    def half(folder):
+        shutil.copytree(finished, folder)
+        (folder / "results.json").unlink()
+        for phase in ("generator", "dfkd"):
+            shutil.rmtree(folder / "checkpoints" / phase)
+        lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+        kept = [line for line in lines if json.loads(line)["phase"] not in ("generator", "dfkd")]
+        (folder / "metrics.jsonl").write_text("".join(kept))
+        return folder
+
+    return half

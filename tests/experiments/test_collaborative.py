@@ -6,10 +6,9 @@ import re
 import numpy as np
 import pytest
 
-from beamkd.collab import STRATEGIES
+from beamkd.collab import STRATEGIES, UnlikeNodes
 from beamkd.training import checkpoints
-from experiments import collaborative
-from experiments.collaborative import GRIDS, LABELS, Collaborative, _claims, run
+from experiments.collaborative import GRIDS, LABELS, Collaborative, _claims, _play, run
 from experiments.common import rounds
 from experiments.common.flags import main
 
@@ -78,18 +77,30 @@ def test_stopped_after_a_round_and_resumed_gives_the_same_figures(finished, tmp_
     assert results(tmp_path / "run")["claims"] == results(finished)["claims"]
 
 
-def test_strategies_that_need_equal_networks_are_left_out_unless_they_are_named(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(collaborative, "STRATEGIES", {name: STRATEGIES[name] for name in ("local", "fedavg")})
-    flags = [*TINY, "--nodes", "2", "--sizes", "small,large", "--rounds", "1", "--seeds", "1"]
-    main("collaborative", Collaborative, run, [*flags, "--out", str(tmp_path / "run")])
-    found = results(tmp_path / "run")
+class UnequalNodes:
+    """In place of a study: plays nothing, and refuses FedAvg."""
+
+    def __init__(self, config):
+        self.config, self.run, self.said = config, self, []
+
+    def play(self, setting):
+        if setting.strategy == "fedavg":
+            raise UnlikeNodes("fedavg: expected nodes with equal networks, found 2 kinds")
+        return setting.name
+
+    def say(self, text):
+        self.said.append(text)
+
+
+def test_strategies_that_need_equal_networks_are_left_out_unless_they_are_named():
     reason = "fedavg: expected nodes with equal networks, found 2 kinds"
-    assert found["left_out"] == {"fedavg": reason} and "fedavg" not in found["methods"]
-    assert [node["size"] for node in found["nodes"]] == ["small", "large"]
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stopped:
-        main("collaborative", Collaborative, run, [*flags, "--strategies", "fedavg", "--out", str(tmp_path / "named")])
-    assert stopped.value.code == 2 and capsys.readouterr().err.strip() == f"collaborative: {reason}"
+    every, named = Collaborative(), Collaborative(strategies=("local", "fedavg"))
+    study = UnequalNodes(every)
+    played, left_out = _play(study, GRIDS["strategies"](every))
+    assert set(played) == set(STRATEGIES) - {"fedavg"} and left_out == {"fedavg": reason}
+    assert len(study.said) == 1 and reason in study.said[0]
+    with pytest.raises(UnlikeNodes, match=f"^{reason}$"):
+        _play(UnequalNodes(named), GRIDS["strategies"](named))
 
 
 @pytest.mark.parametrize(

@@ -49,10 +49,11 @@ def kill_in(phase, killed, other, folder):
 
 
 def test_when_a_process_is_killed_the_other_says_so_and_both_resume_to_the_same_figures(
-    start_two, finished, tiny, tmp_path
+    start_two, finished, half, tiny, tmp_path
 ):
-    first, second = start_two(*tiny)
-    status, errors = kill_in("teacher", second, first, tmp_path / "0")
+    half(tmp_path / "0")  # by one process
+    first, second = start_two(*tiny, "--resume")
+    status, errors = kill_in("generator", second, first, tmp_path / "0")
     assert status == 1
     line = "datafree: another process was lost; start all of them again with --resume"
     assert errors.splitlines()[-1].startswith(line)

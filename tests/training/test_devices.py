@@ -117,14 +117,14 @@ def test_shared_batches_give_the_losses_and_weights_of_one_device(trained, on_on
 SHARED = """
 import functools, jax
 from beamkd.training import BATCH, map_members
-from tests.training.trainings import generator, student
+from tests.training.trainings import generator, kd
 
 def operations(training, batch_devices, **axis):
     function, axes, arguments = training
     run = map_members(functools.partial(function, **axis), axes, 8, batch_devices)
     return jax.jit(run).lower(*arguments).cost_analysis()["flops"]
 
-for training in (student(64), generator(64)):
+for training in (kd(64), generator(64)):
     alone, shared = operations(training, 1), operations(training, 8, axis_name=BATCH)
     assert shared < alone / 2, (alone, shared)  # not an eighth: each device updates all weights
 """

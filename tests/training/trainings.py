@@ -26,7 +26,6 @@ from beamkd.training import (
     fit,
     is_primary,
     map_members,
-    supervised_task,
     to_host,
 )
 
@@ -46,7 +45,14 @@ def _windows():
     return jax.tree.map(jnp.asarray, Batch(*arrays))
 
 
-def _trained(task, data):
+def _config(batch_size):
+    return FitConfig(-(-STEPS // -(-ROWS // batch_size)), batch_size, patience=0)
+
+
+def kd(batch_size):
+    """Train the student, with dropout, on labels and a teacher's answers: (function, axes, arguments)."""
+    answers = jax.random.normal(jax.random.key(3), (ROWS + HELD_OUT, FRAMES + FUTURE, BEAMS))
+    task = distillation_task(network(GruStudent(beams=BEAMS), INPUT), select, _config(batch_size), alpha=0.6)
     module, everything = GruStudent(beams=BEAMS), all_rows(ROWS + HELD_OUT)
     rows, val = (
         jax.tree.map(lambda leaf, part=part: leaf[part], everything) for part in (slice(ROWS), slice(ROWS, None))
@@ -56,23 +62,7 @@ def _trained(task, data):
         params = module.init(key, jnp.zeros((1, FRAMES, RAYS)))
         return fit(task, key, params, data, rows, val, axis_name)
 
-    return train, (0, None), (jax.random.split(jax.random.key(1), SEEDS), data)
-
-
-def _config(batch_size):
-    return FitConfig(-(-STEPS // -(-ROWS // batch_size)), batch_size, patience=0)
-
-
-def student(batch_size):
-    """Train the student, with dropout, on labels: (function, axes, arguments)."""
-    return _trained(supervised_task(network(GruStudent(beams=BEAMS), INPUT), select, _config(batch_size)), _windows())
-
-
-def kd(batch_size):
-    """Train it on labels and a teacher's answers: (function, axes, arguments)."""
-    answers = jax.random.normal(jax.random.key(3), (ROWS + HELD_OUT, FRAMES + FUTURE, BEAMS))
-    task = distillation_task(network(GruStudent(beams=BEAMS), INPUT), select, _config(batch_size), alpha=0.6)
-    return _trained(task, (_windows(), answers))
+    return train, (0, None), (jax.random.split(jax.random.key(1), SEEDS), (_windows(), answers))
 
 
 def generator(batch_size):
@@ -101,7 +91,7 @@ def generator(batch_size):
     return train, (0, None, None), (jax.random.split(jax.random.key(2), SEEDS), params, summary)
 
 
-TRAININGS = {"student": (student, 61), "kd": (kd, 61), "generator": (generator, 50)}
+TRAININGS = {"kd": (kd, 61), "generator": (generator, 50)}
 
 
 def _forms(name, devices, batch_devices):
@@ -110,7 +100,7 @@ def _forms(name, devices, batch_devices):
     function, axes, arguments = training(batch_size)
     shared = functools.partial(function, axis_name=BATCH) if batch_devices > 1 else function
     yield name, map_members(shared, axes, devices, batch_devices)(*arguments)
-    if batch_devices > 1 and name != "student" and jax.process_count() == 1:  # kd has its loss, too
+    if batch_devices > 1 and jax.process_count() == 1:
         keys = jnp.repeat(arguments[0][:1], devices, axis=0)
         on_axis = functools.partial(function, axis_name="anything")
         for form in (jax.pmap, jax.vmap):
