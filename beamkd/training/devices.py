@@ -54,7 +54,7 @@ def map_members(
         chosen = np.arange(-(-count // len(shares)) * len(shares))
         chosen[count:] = 0
         if len(chosen) > count:
-            args = _own(axes, args, chosen)
+            args = _own(axes, args, lambda leaf: leaf[chosen])
         return _over_rows(function, axes, mesh)(shares, *args)
 
     def run_and_cut(*args):
@@ -98,26 +98,25 @@ def _on_a_device(function: Callable, axes: Sequence[Any]) -> Callable:
 
     @functools.partial(jax.jit, inline=True)  # traced once for its shapes and the loop
     def result(member, args):
-        return function(*_own(axes, args, member))
+        return function(*_own(axes, args, lambda leaf: jax.lax.dynamic_index_in_dim(leaf, member, keepdims=False)))
 
     def run(share, *args):
         def put(member, results):
-            return jax.tree.map(lambda leaf, own: leaf.at[member].set(own), results, result(member, args))
+            def put_one(leaf, own):
+                return jax.lax.dynamic_update_index_in_dim(leaf, own, member, 0)
+
+            return jax.tree.map(put_one, results, result(member, args))
 
         count = _count_members(axes, args)
-        shapes = jax.eval_shape(result, 0, args)
-        return jax.lax.fori_loop(0, share[0], put, jax.tree.map(lambda shape: _blank(count, shape), shapes))
+        shapes = jax.eval_shape(result, share[0], args)
+        return jax.lax.fori_loop(jnp.uint32(0), share[0], put, jax.tree.map(lambda shape: _blank(count, shape), shapes))
 
     return run
 
 
-def _own(axes: Sequence[Any], args: Sequence[Any], members: Any) -> tuple:
-    """What some members have of the arguments, and what all share."""
-
-    def take(axis, tree):
-        return tree if axis is None else jax.tree.map(lambda leaf: leaf[members], tree)
-
-    return _map_prefix(take, axes, args)
+def _own(axes: Sequence[Any], args: Sequence[Any], take: Callable) -> tuple:
+    """What some members have of the arguments, those that `take` takes of each leaf, and what all share."""
+    return _map_prefix(lambda axis, tree: tree if axis is None else jax.tree.map(take, tree), axes, args)
 
 
 def _blank(count: int, shape: jax.ShapeDtypeStruct) -> Any:
@@ -168,7 +167,7 @@ def _mesh(devices: int, batch_devices: int, members: int) -> Mesh:
 def _shares(count: int, rows: int) -> np.ndarray:
     """How many of the members each row of devices has, [rows]; what is missing in the last ones is filled up."""
     each = -(-count // rows)
-    return np.clip(count - each * np.arange(rows), 0, each)
+    return np.clip(count - each * np.arange(rows), 0, each).astype(np.uint32)  # as an index never less than 0
 
 
 def _place(tree: Any, mesh: Mesh, axis: int | None) -> Any:
