@@ -21,6 +21,11 @@ from beamkd.sim import (
 from beamkd.sim.radar import BODY as RADAR_BODY
 from beamkd.sim.radar import COUPLED
 
+camera_frame = jax.jit(camera_frame, static_argnames="camera")
+reflect = jax.jit(reflect)
+motion = jax.jit(motion, static_argnums=1)
+"""Compiled whole: each operation by itself takes as long."""
+
 RAYS = (216,)
 
 
@@ -30,14 +35,12 @@ def one_object(across=1.0, along=(0.0,) * 8, half=8.0, tilt=0.0, present=1.0):
     def column(value):
         return jnp.full((1, 1, 1), value, jnp.float32)
 
-    return Scene(
-        column(across), jnp.asarray(along, jnp.float32)[None, None], column(half), column(tilt), column(present)
-    )
+    return Scene(column(across), np.float32(along)[None, None], column(half), column(tilt), column(present))
 
 
 def both(*scenes):
     """Objects of several scenes in one."""
-    return jax.tree.map(lambda *parts: jnp.concatenate(parts, 1), *scenes)
+    return jax.tree.map(lambda *parts: np.concatenate(parts, 1), *scenes)
 
 
 ABSENT = one_object(present=0.0)
@@ -79,7 +82,8 @@ def test_an_edge_is_a_sigmoid_of_its_distance_in_rays_and_so_is_its_gradient():
 def test_maps_are_those_of_the_simulator(name, map_of):
     along = np.array([0.3, 0.26], np.float32)
     half = RADAR_BODY[0] / 2 / 10 / SPACING * 2.0 / RADAR_BODY[0]  # of what LiDAR sees as 2 m long
-    seen = np.asarray(RENDERERS[name](one_object(0.9, along, half, present=0.5), ()))[0]
+    seen = np.asarray(jax.jit(RENDERERS[name], static_argnums=1)(one_object(0.9, along, half, present=0.5), ()))[0]
+    map_of = jax.jit(map_of, static_argnums=1)
     speed = np.array([[0.0, -0.4 / SLOT_SECONDS]], np.float32)
     for frame, y in zip(seen, along, strict=True):
         box = Boxes(np.float32([[9.0, 10 * y]]), np.float32([RADAR_BODY]), np.float32([-np.pi / 2]))
@@ -101,7 +105,7 @@ def test_masks_are_those_of_the_camera():
     places = np.stack([np.full(5, 9.0), [3.4, 3.0, 2.6, 2.2, 1.8]], -1).astype(np.float32)
     size, heading = np.float32([camera.BODY]), np.float32([-np.pi / 2])
     frames = [camera_frame(Boxes(place[None], size, heading), camera=Camera(rows=96, columns=96)) for place in places]
-    exact = np.asarray(motion_masks(jnp.stack(frames)))
+    exact = np.asarray(jax.jit(motion_masks)(np.stack(frames)))
     assert set(np.unique(seen.round(5))) == {0.0, 1.0} and exact.mean() > 0.01
     assert (seen.astype(bool) != exact).sum() <= 4
     assert not np.asarray(motion(one_object(0.9, along, present=0.0), (96, 96))).any()

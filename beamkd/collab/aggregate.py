@@ -9,11 +9,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from beamkd.base import Array, InputError
 
 WEISZFELD_STEPS = 4
 """Of the geometric median (Pillutla et al., arXiv 1912.13445)."""
+
+FAR = 5.0
+"""Times as far from what most nodes say as the one in the middle is: such a node is suspected."""
+
+LOOKED_AT = 4096
+"""Numbers of an array, evenly spread, that are looked at for that."""
 
 NEAREST = 1e-5
 """Distance to which a node comes at most in these steps."""
@@ -110,6 +117,30 @@ def finite(values: Any) -> Array:
     """Which nodes say numbers alone, [nodes] bool, of a pytree of [nodes, ...]."""
     each = [jnp.isfinite(leaf).reshape(len(leaf), -1).all(1) for leaf in jax.tree.leaves(values)]
     return jnp.stack(each).all(0)
+
+
+def suspected(says: Any, there: np.ndarray) -> np.ndarray:
+    """Which nodes say what is far from what most of them say, [seeds, nodes] bool; of fewer than four none.
+
+    Far is a distance from the median of all, number by number, of more than `FAR` times the median of these distances,
+    in one array of floating-point numbers or more. It names nodes and has no effect; `median` and its like have.
+
+    Args:
+      says: a pytree of [seeds, nodes, ...].
+      there: which nodes say something, finite numbers alone, [seeds, nodes] bool.
+    """
+    found = np.zeros(there.shape, bool)
+    for leaf in map(np.asarray, jax.tree.leaves(says)):
+        if not np.issubdtype(leaf.dtype, np.floating):
+            continue
+        values = leaf.reshape(*there.shape, -1)
+        values = values[..., :: -(-values.shape[-1] // LOOKED_AT)]
+        for seed in np.flatnonzero(there.sum(1) >= 4):
+            nodes = np.flatnonzero(there[seed])
+            own = values[seed, nodes].astype(np.float64)
+            distance = np.linalg.norm(own - np.median(own, axis=0), axis=1)
+            found[seed, nodes] |= distance > FAR * np.median(distance)
+    return found
 
 
 def _squares(values: Array) -> Array:

@@ -12,7 +12,7 @@ from flax import struct
 from jax.extend.core import ClosedJaxpr
 
 from beamkd.base import Array, InputError, Model
-from beamkd.collab.aggregate import finite
+from beamkd.collab.aggregate import finite, suspected
 from beamkd.collab.messages import Message
 from beamkd.collab.nodes import Federation, inner, split
 
@@ -29,12 +29,14 @@ class State:
       nodes: what the nodes of each group have, [seeds, nodes, ...].
       centre: what the centre has, [seeds, ...].
       refused: in how many rounds what a node said was no finite number, and was left out, [seeds, nodes] int32.
+      suspected: in how many it was far from what most nodes said, the same; see `aggregate.suspected`.
       found: what each group's nodes found in the last round, where some lag; None otherwise.
     """
 
     nodes: tuple[Any, ...]
     centre: Any
     refused: Array
+    suspected: Array
     found: Any = None
 
 
@@ -119,7 +121,8 @@ def by_exchange(name: str, exchange: Exchange) -> Strategy:
             for number, group in enumerate(federation.groups)
         )
         centre = federation.at_centre(exchange.centre)(at_centre, federation.centre.model.params, None)
-        return State(nodes, centre, np.zeros((federation.seeds, federation.nodes), np.int32))
+        none = np.zeros((federation.seeds, federation.nodes), np.int32)
+        return State(nodes, centre, none, none)
 
     def one_round(keys, state, federation, active):
         active = np.asarray(active)
@@ -136,9 +139,10 @@ def by_exchange(name: str, exchange: Exchange) -> Strategy:
         said = [federation.crossed(each, 2) for each in says]
         sound = np.concatenate([_sound(each, active) for each, active in zip(said, takes_part, strict=True)], axis=1)
         heard = tuple(said) if exchange.apart else together(said)
+        far = _far(said, federation.by_group(active & sound)) if exchange.apart else suspected(heard, active & sound)
         centre = federation.at_centre(exchange.learn)(to_learn, state.centre, (heard, active & sound))
         kept = tuple(found) if federation.faults and federation.faults.lag else None
-        state = State(tuple(nodes), centre, state.refused + (active & ~sound), kept)
+        state = State(tuple(nodes), centre, state.refused + (active & ~sound), state.suspected + far, kept)
         messages = as_messages(tells, says, takes_part)
         return state, tuple(federation.sent(message) for message in messages)
 
@@ -174,6 +178,11 @@ def _sound(says: Any, active: Array) -> Array:
 
 
 _finite = jax.jit(jax.vmap(finite))
+
+
+def _far(said: Sequence[Any], there: Sequence[Array]) -> Array:
+    """Which nodes are suspected, [seeds, nodes], where only those of a group say what can be compared."""
+    return np.concatenate([suspected(says, active) for says, active in zip(said, there, strict=True)], axis=1)
 
 
 def _with(model: Model, params: Any) -> Model:

@@ -65,8 +65,8 @@ def tables(results: dict[str, Any]) -> dict[str, Cells]:
     """What this report has beside those of every study."""
     found = {"What strategies cost": cost_rows(results), "Beams that nodes know, and others": known_rows(results)}
     found["Nodes, as the first seed has them"] = node_rows(results)
-    refused = refused_rows(results)
-    found |= {"Nodes whose messages were refused": refused} if len(refused) > 1 else {}
+    wrong = wrong_rows(results)
+    found |= {"Nodes that said what was wrong": wrong} if len(wrong) > 1 else {}
     left_out = [["Strategy", "Why it is left out"], *([name, why] for name, why in results["left_out"].items())]
     return found | ({"Left out": left_out} if len(left_out) > 1 else {})
 
@@ -108,12 +108,13 @@ def node_rows(results: dict[str, Any]) -> Cells:
     return rows
 
 
-def refused_rows(results: dict[str, Any]) -> Cells:
-    """Whose messages were no numbers, or otherwise beyond use, and in how many rounds, mean over seeds."""
-    rows = [["Strategy", "Node", "Rounds"]]
+def wrong_rows(results: dict[str, Any]) -> Cells:
+    """Whose messages were no numbers, or far from all others', and in how many rounds, mean over seeds."""
+    rows = [["Strategy", "Node", "Rounds: no numbers", "far from all others'"]]
     for name in strategies_of(results):
-        refused = np.mean(results["methods"][name]["refused"], 0)
-        rows += [[label_of(results, name), str(node), digits(refused[node])] for node in np.flatnonzero(refused)]
+        counts = [np.mean(results["methods"][name][kind], 0) for kind in ("refused", "suspected")]
+        for node in np.flatnonzero(np.add(*counts)):
+            rows.append([label_of(results, name), str(node), *(digits(each[node]) for each in counts)])
     return rows
 
 

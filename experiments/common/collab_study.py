@@ -331,6 +331,7 @@ class Study:
             "seconds": ledger.seconds(work, rates) + np.zeros(len(self.keys)),
             "joules": ledger.joules(work, rates) + np.zeros(len(self.keys)),
             "refused": played.course.state.refused,
+            "suspected": played.course.state.suspected,
         }
 
 

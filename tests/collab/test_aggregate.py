@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from beamkd.base import InputError
-from beamkd.collab.aggregate import AGGREGATES, finite, geometric_median, krum, mean, median, trimmed_mean
+from beamkd.collab.aggregate import AGGREGATES, finite, geometric_median, krum, mean, median, suspected, trimmed_mean
 
 
 @pytest.fixture
@@ -98,3 +98,21 @@ def test_other_settings_are_refused():
         trimmed_mean(0.7)
     with pytest.raises(InputError, match="^Krum: expected 0 or more hostile nodes, found -1$"):
         krum(-1)
+
+
+def test_who_is_far_from_most_is_suspected_and_nobody_else():
+    rng = np.random.default_rng(0)
+    says = {"logits": rng.normal(size=(3, 6, 2, 5000)).astype(np.float32), "windows": np.arange(18).reshape(3, 6) ** 9}
+    says["logits"][0, 2] *= -10  # hostile
+    says["logits"][1, 4, 1] = 100  # in a part of what it says
+    says["logits"][2] *= np.float32([1, 2, 3, 0.5, 1, 2])[:, None, None]  # as unlike as honest nodes may be
+    there = np.ones((3, 6), bool)
+    expected = np.zeros((3, 6), bool)
+    expected[0, 2] = expected[1, 4] = True
+    np.testing.assert_array_equal(suspected(says, there), expected)
+    says["logits"][0, 0] = np.nan
+    there[0, 0] = False  # says nothing that counts
+    np.testing.assert_array_equal(suspected(says, there), expected)
+    there[0, 3:5] = False  # three are left, of whom nobody can tell
+    assert not suspected(says, there)[0].any()
+    assert not suspected({}, there).any()

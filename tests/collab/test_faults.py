@@ -57,6 +57,13 @@ def test_a_node_that_lags_says_what_it_found_a_round_ago(dataset):
     assert (second[:, 0] != first[:, 0]).any()
 
 
+def test_a_hostile_node_is_named(dataset):
+    federation = federation_of(dataset, sizes=(3, 3, 3, 2), faults=Faults(hostile=(1,)))
+    state = run_rounds(keys_of(), STRATEGIES["fedmd"](federation), federation, 2)
+    np.testing.assert_array_equal(state.suspected, [[0, 2, 0, 0]] * SEEDS)
+    assert not np.asarray(state.refused).any()
+
+
 def test_other_probabilities_are_refused():
     with pytest.raises(InputError, match="^faults: expected a probability to drop out of 0 or more and less than 1"):
         Faults(drop=1.0)

@@ -127,7 +127,8 @@ def test_the_occupancy_network_sees_one_frame_and_repeats_itself():
     np.testing.assert_allclose(apply(stacked, scans[:, 2:])[:, :, -1], logits[:, :, -1], atol=1e-5)
     assert np.abs(logits[0, 0, 1] - logits[0, 0, 2]).max() > 1e-4
     params = jax.tree.map(lambda leaf: leaf[0], stacked)
-    dropped = module.apply(params, scans, train=True, rngs={"dropout": jax.random.key(0)}).logits
+    train = jax.jit(lambda key: module.apply(params, scans, train=True, rngs={"dropout": key}).logits)
+    dropped = train(jax.random.key(0))
     assert np.abs(dropped - logits[0, :, :3]).max() > 1e-4
     gradients = jax.jit(jax.grad(lambda params: jnp.sin(module.apply(params, scans).logits).sum()))(params)
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradients))

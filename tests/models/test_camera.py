@@ -125,7 +125,7 @@ def test_an_example_does_not_depend_on_the_others(module, params):
 
 @pytest.mark.parametrize("module", ["long-term"], indirect=True)
 def test_vmap_over_weights_equals_each_network_alone(module, params):
-    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, -leaf]), params)
+    stacked = jax.tree.map(lambda leaf: np.stack([leaf, -leaf]), params)
     together = jax.jit(jax.vmap(module.apply, (0, None)))(stacked, masks()).logits
     for member, scale in enumerate((1, -1)):
         own = jax.tree.map(lambda leaf, scale=scale: scale * leaf, params)
@@ -168,7 +168,7 @@ def test_the_convolutions_of_the_long_term_student_are_those_of_its_formula():
     centre = own["Conv2d_1"]["kernel"][3, 3, :, 0]  # one place is left, and the others are around it
     assert maps.shape == (1, 1, 3)
     maps = maps * sigmoid(maps[0, 0] @ centre + own["Conv2d_1"]["bias"])
-    found = module.apply(jax.tree.map(jnp.float32, params), seen)
+    found = jax.jit(module.apply)(jax.tree.map(np.float32, params), seen)
     np.testing.assert_allclose(found[0], maps.max((0, 1)), rtol=1e-4, atol=1e-5)
 
 

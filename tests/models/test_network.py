@@ -50,8 +50,8 @@ def test_float32_is_the_module_itself(module, params, batch):
 
 
 def test_bfloat16_is_near_float32_and_not_the_same(module, params, batch):
-    exact = network(module, sensor_input("lidar"))(params, batch)
-    rough = network(module, sensor_input("lidar"), dtype=jnp.bfloat16)(params, batch)
+    exact = jax.jit(network(module, sensor_input("lidar")))(params, batch)
+    rough = jax.jit(network(module, sensor_input("lidar"), dtype=jnp.bfloat16))(params, batch)
     assert (exact.logits != rough.logits).any()
     np.testing.assert_allclose(rough.logits, exact.logits, atol=0.03)
     np.testing.assert_allclose(rough.features, exact.features, atol=0.03)

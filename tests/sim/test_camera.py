@@ -10,6 +10,9 @@ from beamkd.base import InputError
 from beamkd.sim import Boxes, Walls
 from beamkd.sim.camera import Camera, Car, Paint, _edges, _inside, camera_frame, motion_masks, project
 
+camera_frame = jax.jit(camera_frame, static_argnames=("camera", "car", "paint"))
+"""Compiled whole: each operation by itself takes as long."""
+
 PLAIN = Car(clearance=0.0, belt=1.0, roof=1.001, wheel=1e-3, hub=1e-4, axles=(0.9, 0.9), shadow=0.0)
 """A box: no cabin to speak of, no wheels, no shadow beyond it."""
 

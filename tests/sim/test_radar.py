@@ -20,15 +20,20 @@ from beamkd.sim import (
 )
 from beamkd.sim.radar import TESTBED
 
+reflect = jax.jit(reflect, static_argnames=("points", "stir"))
+beat_signal = jax.jit(beat_signal, static_argnums=1)
+range_angle_map, range_doppler_map, doppler_angle_map = map(
+    jax.jit, (range_angle_map, range_doppler_map, doppler_angle_map)
+)
+"""Compiled whole: each operation by itself takes as long."""
+
 LIGHT = 299_792_458.0
 
 
 def one(distance, azimuth, speed, amplitude=1.0):
     """A point at a range, m, an azimuth, degrees, that goes away at a speed, m/s."""
     towards = np.array([np.cos(np.deg2rad(azimuth)), np.sin(np.deg2rad(azimuth))], np.float32)
-    return Scatterers(
-        jnp.asarray(distance * towards)[None], jnp.asarray(speed * towards)[None], jnp.full(1, amplitude, jnp.complex64)
-    )
+    return Scatterers((distance * towards)[None], (speed * towards)[None], np.full(1, amplitude, np.complex64))
 
 
 def test_cells_are_those_of_the_testbed():

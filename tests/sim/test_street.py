@@ -110,7 +110,7 @@ def test_the_body_is_where_the_offset_puts_it_but_for_the_spread_along_the_car(t
 
 
 def test_a_car_may_drive_the_other_way():
-    traffic = drive_traffic(jax.random.key(0), Street(start=-9.0, end=8.0))
+    traffic = jax.jit(drive_traffic, static_argnums=1)(jax.random.key(0), Street(start=-9.0, end=8.0))
     recorded = np.asarray(traffic.recorded)[: int(traffic.frames), 1]
     assert (np.diff(recorded) > 0).all() and recorded[0] == pytest.approx(-9.0, abs=1e-4)
     assert np.cos(np.asarray(traffic.vehicles.heading)[:, 0] - np.pi / 2).min() > 0.5
