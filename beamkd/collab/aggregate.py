@@ -4,6 +4,7 @@ Each takes values, a pytree of [nodes, ...], and weights [nodes], 0 where a node
 0 where no node counts. Nodes are told apart by all of their values together, where a rule tells them apart at all.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -123,7 +124,8 @@ def suspected(says: Any, there: np.ndarray) -> np.ndarray:
     """Which nodes say what is far from what most of them say, [seeds, nodes] bool; of fewer than four none.
 
     Far is a distance from the median of all, number by number, of more than `FAR` times the median of these distances,
-    in one array of floating-point numbers or more. It names nodes and has no effect; `median` and its like have.
+    in one array of floating-point numbers or more; not in those of one number a node, for honest nodes may count unlike
+    numbers of windows. It names nodes and has no effect; `median` and its like have.
 
     Args:
       says: a pytree of [seeds, nodes, ...].
@@ -133,7 +135,9 @@ def suspected(says: Any, there: np.ndarray) -> np.ndarray:
     for leaf in map(np.asarray, jax.tree.leaves(says)):
         if not np.issubdtype(leaf.dtype, np.floating):
             continue
-        values = leaf.reshape(*there.shape, -1)
+        values = leaf.reshape(*there.shape, math.prod(leaf.shape[2:]))
+        if values.shape[-1] < 2:
+            continue
         values = values[..., :: -(-values.shape[-1] // LOOKED_AT)]
         for seed in np.flatnonzero(there.sum(1) >= 4):
             nodes = np.flatnonzero(there[seed])

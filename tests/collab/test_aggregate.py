@@ -102,7 +102,12 @@ def test_other_settings_are_refused():
 
 def test_who_is_far_from_most_is_suspected_and_nobody_else():
     rng = np.random.default_rng(0)
-    says = {"logits": rng.normal(size=(3, 6, 2, 5000)).astype(np.float32), "windows": np.arange(18).reshape(3, 6) ** 9}
+    says = {"logits": rng.normal(size=(3, 6, 2, 5000)).astype(np.float32)}
+    says |= {
+        "labels": np.arange(36).reshape(3, 6, 2) ** 9,
+        "windows": np.float32([[3, 3, 3, 3, 4, 90]] * 3),
+        "nothing": np.zeros((3, 6, 0), np.float32),
+    }
     says["logits"][0, 2] *= -10  # hostile
     says["logits"][1, 4, 1] = 100  # in a part of what it says
     says["logits"][2] *= np.float32([1, 2, 3, 0.5, 1, 2])[:, None, None]  # as unlike as honest nodes may be
