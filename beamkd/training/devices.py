@@ -1,8 +1,9 @@
 """Where members (seeds, generators, nodes) and their batches run: on one device or spread over several.
 
-Devices form a mesh with two axes. Along `MEMBERS` each row of devices has members of its own and none waits for
-another. Along `BATCH` the devices of a row share every batch of a member: functions that get this as `axis_name` take
-their device's share of a batch and sum over all of them, where others do the same work on each device of the row.
+Devices form a mesh with two axes, the second only where it has more than one device. Along `MEMBERS` each row of
+devices has members of its own and none waits for another. Along `BATCH` the devices of a row share every batch of a
+member: functions that get this as `axis_name` take their device's share of a batch and sum over all of them, where
+others do the same work on each device of the row.
 """
 
 import contextlib

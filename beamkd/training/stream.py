@@ -160,6 +160,8 @@ def _superbatches(stream: Stream, batches: Rows) -> Iterator[tuple[Any, np.ndarr
       The examples [members, steps · B, ...] of some steps, on the device, their mask [members, steps, B] and the number
       of each step. The last steps are padded, so that one compilation serves all.
     """
+    import grain  # here, for it takes 0.4 s to import and few runs stream
+
     batches = to_host(batches)
     members, count, size = batches.index.shape
     rows = fitting(_first(stream, jax.tree.map(lambda leaf: leaf[:, 0], batches)), count * size, SUPERBATCH_BYTES)
@@ -171,8 +173,6 @@ def _superbatches(stream: Stream, batches: Rows) -> Iterator[tuple[Any, np.ndarr
         mask = batches.mask[:, steps[piece]] & real[piece, :, None]
         rows = Rows(batches.index[:, steps[piece]].reshape(members, -1), mask.reshape(members, -1))
         return jax.device_put((stream.read(rows), mask))
-
-    import grain  # here, for it takes 0.4 s to import and few runs stream
 
     reading = grain.ReadOptions(num_threads=1, prefetch_buffer_size=AHEAD)
     ahead = grain.MapDataset.range(pieces).map(read).to_iter_dataset(reading)
