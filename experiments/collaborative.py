@@ -5,6 +5,7 @@ byte. Strategies are compared by how well nodes predict beams after all rounds, 
 """
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from experiments.common.comparison import Comparison, Method, costs, judged, ref
 from experiments.common.dataset import Trained, open_dataset
 from experiments.common.federations import SIZES
 from experiments.common.flags import Flags, main
+from experiments.common.network import run_on_network
 from experiments.common.recipes import smaller
 from experiments.common.run import Run
 
@@ -131,10 +133,18 @@ class Collaborative(Flags):
     """Training of its student."""
     synthesis: Synthesis = Synthesis()
     """Scenes of DENSE and Co-Boosting, and their student."""
+    engine: Literal["simulator", "flower"] = "simulator"
+    """Where nodes are: all in this process, or each one a process on a network, by Flower (extra 'federation')."""
+    superlink: str | None = None
+    """With flower: a connection of its configuration. If not given, a network of this machine alone is started."""
+    wait: float = 600.0
+    """With flower: seconds that the centre waits for nodes in a round."""
 
     def __post_init__(self):
         super().__post_init__()
-        expect_at_least(self, nodes=1, rounds=1, epochs=1, windows=1, sequences=1, noise=0)
+        expect_at_least(self, nodes=1, rounds=1, epochs=1, windows=1, sequences=1, noise=0, wait=1)
+        if self.engine == "flower" and (self.faults != Faults() or self.grid == "faults"):
+            raise InputError("--faults: expected none with --engine flower, where nodes fail by themselves, found some")
         for name, known in (("strategies", STRATEGIES), ("sizes", SIZES)):
             given = tuple(word for each in getattr(self, name) for word in each.split(",") if word)
             object.__setattr__(self, name, given)
@@ -159,15 +169,27 @@ QUICK |= {"teacher_fit": 2, "inversion": 5, "student_fit": 3}
 QUICK_SYNTHESIS = {"batches": 2, "steps": 3, "batch_size": 16}
 
 
-def run(config: Collaborative) -> None:
-    """Run the study; leaves its folder with results and report."""
-    config = _quick(config) if config.quick else config
+def run(config: Collaborative, network: Any = None) -> None:
+    """Run the study; leaves its folder with results and report.
+
+    Args:
+      config: the flags.
+      network: the nodes of a network (`beamkd.collab.flower.Nodes`), for which this is the centre.
+    """
+    if config.engine == "flower" and network is None:
+        small = quick(config) if config.quick else config
+        folder = config.out or Path("runs") / "collaborative"
+        run_on_network(folder, small.nodes, config.superlink, sys.argv[1:], config.resume)
+        return
+    config = quick(config) if config.quick else config
     run = Run("collaborative", config, soon=config.quick)
     dataset, keys = open_dataset(run, config)
     refuse_streamed(dataset)
-    study = Study(run, dataset, keys, config)
+    study = Study(run, dataset, keys, config, network)
     settings = GRIDS[config.grid](config)
     study.check(settings)
+    if network is not None:
+        network.gather()
     networks = {"teacher": study.teacher, **{name: Trained(model) for name, model in study.networks.items()}}
     played, left_out = _play(study, settings)
     with run.phase("evaluation"):
@@ -285,10 +307,11 @@ def _keep_map(run: Run, study: Study) -> None:
         np.savez_compressed(run.folder / "figures.npz", position=position, owner=owner)
 
 
-def _quick(config: Collaborative) -> Collaborative:
-    quick = smaller(config, QUICK)
+def quick(config: Collaborative) -> Collaborative:
+    """The flags of a `--quick` run."""
+    small = smaller(config, QUICK)
     synthesis = smaller(config.synthesis, QUICK_SYNTHESIS)
-    return dataclasses.replace(quick, sensors=config.sensors[:1], sizes=config.sizes[:1], synthesis=synthesis)
+    return dataclasses.replace(small, sensors=config.sensors[:1], sizes=config.sizes[:1], synthesis=synthesis)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Collaborative learning: a centre and nodes that teach one another, by a strategy."""
 
 from beamkd.collab.codecs import CODECS, Codec
+from beamkd.collab.exchange import Exchange
 from beamkd.collab.faults import Faults
 from beamkd.collab.ledger import Ledger, Rates, Work, work_of
 from beamkd.collab.messages import Message, pack, size_of, unpack
@@ -17,7 +18,7 @@ from beamkd.collab.nodes import (
 )
 from beamkd.collab.privacy import Noise
 from beamkd.collab.strategies import STRATEGIES
-from beamkd.collab.strategy import Exchange, State, Strategy, UnlikeNodes, by_exchange, run_rounds
+from beamkd.collab.strategy import State, Strategy, UnlikeNodes, by_exchange, run_rounds
 
 __all__ = [
     "CODECS",

@@ -9,9 +9,10 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 from beamkd.base import expect_at_least
+from beamkd.collab.exchange import traced
 from beamkd.collab.messages import Message, size_of
 from beamkd.collab.nodes import Federation
-from beamkd.collab.strategy import Strategy, traced_round
+from beamkd.collab.strategy import Strategy
 from beamkd.training.operations import operations_of
 
 
@@ -100,12 +101,13 @@ class Ledger:
 
 def work_of(strategy: Strategy, federation: Federation) -> Work:
     """Operations of a strategy that is made of an exchange."""
-    traced = traced_round(strategy.exchange, federation)
+    round_ = traced(strategy.exchange, federation)
     sizes = [group.size for group in federation.groups]
 
-    def each(programs: Sequence[ClosedJaxpr]) -> np.ndarray:
-        return np.repeat([operations_of(program) for program in programs], sizes)
+    def each(programs: Sequence[tuple[ClosedJaxpr, Any]]) -> np.ndarray:
+        return np.repeat([operations_of(program) for program, _ in programs], sizes)
 
-    told = operations_of(traced.tell) if traced.tell else 0.0
-    begin = operations_of(traced.centre) + each(traced.node).sum()
-    return Work(each(traced.work), told + operations_of(traced.learn), begin)
+    tell, _ = round_.tell
+    told = operations_of(tell) if tell else 0.0
+    begin = operations_of(round_.centre[0]) + each(round_.node).sum()
+    return Work(each(round_.work), told + operations_of(round_.learn), begin)

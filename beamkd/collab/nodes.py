@@ -128,20 +128,43 @@ class Federation:
         """Number of each group's first node."""
         return np.cumsum([0, *(group.size for group in self.groups[:-1])]).tolist()
 
+    def keys(self, keys: Array, number: int) -> Array:
+        """A key of each node of a group, [seeds, nodes], of keys [seeds]."""
+        return split(folded(keys, number), self.groups[number].size)
+
+    def alone(self, node: int) -> "Federation":
+        """The same with a single node."""
+        number = max(n for n, first in enumerate(self.firsts) if first <= node)
+        group, place = self.groups[number], node - self.firsts[number]
+
+        def own(tree):
+            return jax.tree.map(lambda leaf: leaf[:, place : place + 1], tree)
+
+        rows = group.own.replace(train=own(group.own.train), shared=own(group.own.shared))
+        model = dataclasses.replace(group.model, params=own(group.model.params))
+        return dataclasses.replace(self, groups=(Group(model, group.kind, rows),))
+
     def hidden(self, keys: Array, says: Any) -> Any:
-        """What a group's nodes say [seeds, nodes, ...], after the noise; keys [seeds]."""
+        """What a group's nodes say, [seeds, nodes, ...], after the noise; keys [seeds, nodes]."""
         if self.noise is None or not jax.tree.leaves(says):
             return says
-        size = len(jax.tree.leaves(says)[0][0])
-        return _over_axes(self.noise.added, 2)(split(keys, size), says)
+        return _over_axes(self.noise.added, 2)(keys, says)
 
     def crossed(self, arrays: Any, axes: int) -> Any:
         """Messages as they arrive; so many axes in front tell them apart."""
         return _over_axes(self.codec.crossed, axes)(arrays) if jax.tree.leaves(arrays) else arrays
 
+    def written(self, arrays: Any, axes: int) -> Any:
+        """Messages as they cross."""
+        return _over_axes(self.codec.sent, axes)(arrays) if jax.tree.leaves(arrays) else arrays
+
+    def read(self, written: Any, like: Any) -> Any:
+        """Those of seeds, [seeds, ...], as they arrive; `like` has the shapes of one."""
+        return jax.vmap(lambda one: self.codec.arriving(one, like))(written) if jax.tree.leaves(like) else written
+
     def sent(self, message: Message) -> Message:
         """A message as it crosses."""
-        return dataclasses.replace(message, arrays=_over_axes(self.codec.sent, 2)(message.arrays))
+        return dataclasses.replace(message, arrays=self.written(message.arrays, 2))
 
     def output(self, number: int | None = None) -> Output:
         """Shapes of what a network gives for all of its windows: a node's of a group, or the centre's if None."""
@@ -167,8 +190,8 @@ class Federation:
           addressed: whether each node is told something else.
 
         Returns:
-          A function of keys [seeds], mine [seeds, nodes, ...] and heard [seeds, ...], or [seeds, nodes, ...] if it is
-          addressed, nodes being those of all groups; with results [seeds, nodes, ...].
+          A function of keys [seeds, nodes], mine [seeds, nodes, ...] and heard [seeds, ...], or [seeds, nodes, ...] if
+          it is addressed, nodes being those of all groups; with results [seeds, nodes, ...].
         """
         return self._mapped(function, self.groups[number], self.firsts[number] if addressed else None)
 
@@ -178,7 +201,7 @@ class Federation:
         mapped = self._mapped(function, self.centre, None)
 
         def call(keys, mine, heard):
-            found = mapped(keys, jax.tree.map(lambda leaf: leaf[:, None], mine), heard)
+            found = mapped(split(keys, 1), jax.tree.map(lambda leaf: leaf[:, None], mine), heard)
             return jax.tree.map(lambda leaf: leaf[:, 0], found)
 
         return call
@@ -199,9 +222,8 @@ class Federation:
         own = group.own.replace(**rows)
 
         def call(keys, mine, heard):
-            each = split(keys, size).reshape(-1)
             # On the host, for devices would wait for one another in whatever is done next with their shares.
-            found = to_host(over(jnp.arange(seeds * size), each, own, flat(mine), heard))
+            found = to_host(over(jnp.arange(seeds * size), keys.reshape(-1), own, flat(mine), heard))
             return jax.tree.map(lambda leaf: leaf.reshape(seeds, size, *leaf.shape[1:]), found)
 
         return call
@@ -216,6 +238,12 @@ def inner(tree: Any, axes: int) -> Any:
 def split(keys: Array, count: int) -> Array:
     """So many keys of each, [seeds, count]."""
     return jax.vmap(lambda key: jax.random.split(key, count))(keys)
+
+
+@jax.jit
+def folded(keys: Array, number: int) -> Array:
+    """A key of each for a purpose by its number, [seeds]."""
+    return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
 
 
 @functools.lru_cache  # or each round would compile it

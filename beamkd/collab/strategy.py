@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jax.extend.core import ClosedJaxpr
 
 from beamkd.base import Array, InputError, Model
 from beamkd.collab.aggregate import finite, suspected
+from beamkd.collab.exchange import Exchange, as_up_and_down, traced
 from beamkd.collab.messages import Message
-from beamkd.collab.nodes import Federation, inner, split
+from beamkd.collab.nodes import Federation, folded, split
 
 
 class UnlikeNodes(InputError):
@@ -26,7 +26,7 @@ class State:
     """A strategy after some rounds; all that a checkpoint needs.
 
     Attributes:
-      nodes: what the nodes of each group have, [seeds, nodes, ...].
+      nodes: what the nodes of each group have, [seeds, nodes, ...], or what is known of it.
       centre: what the centre has, [seeds, ...].
       refused: in how many rounds what a node said was no finite number, and was left out, [seeds, nodes] int32.
       suspected: in how many it was far from what most nodes said, the same; see `aggregate.suspected`.
@@ -55,58 +55,71 @@ class Strategy:
     init: Callable[[Array, Federation], State]
     round: Callable[[Array, State, Federation, Array], tuple[State, tuple[Message, ...]]]
     deployed: Callable[[State, Federation], tuple[Model, ...]]
-    exchange: "Exchange | None" = None
-
-
-def as_up_and_down(
-    told: Any, sent: Sequence[Any], active: Sequence[Array], addressed: bool = False
-) -> tuple[Message, ...]:
-    """The messages of a round in which the centre tells nodes something, each something else if `addressed`.
-
-    And each node says something to it.
-    """
-    hears = np.concatenate(active, axis=1).astype(int)
-    if not addressed:
-        told, hears = jax.tree.map(lambda leaf: leaf[:, None], told), hears.sum(1, keepdims=True)
-    down = () if told is None else (Message("down", told, hears),)
-    ups = (Message("up", says, each.astype(int)) for says, each in zip(sent, active, strict=True))
-    return down + tuple(message for message in ups if jax.tree.leaves(message.arrays))
+    exchange: Exchange | None = None
 
 
 @dataclasses.dataclass(frozen=True)
-class Exchange:
-    """A strategy whose nodes, in each round, hear something from the centre, work, and say something to it.
-
-    Its functions are pure, and of one node or of the centre, for one seed: function(kind, key, own, mine, heard), with
-    `mine` what it has after the round before, its initial weights before the first one, and `heard` as follows.
+class Heard:
+    """What a round's work at nodes comes to.
 
     Attributes:
-      node: of a node, before the first round, hears nothing -> what it has.
-      centre: the same of the centre.
-      tell: of the centre, hears nothing -> what it tells the nodes; None where it never tells anything.
-      work: of a node, hears that -> (what it has, what it says).
-      learn: of the centre, hears (what nodes say [nodes, ...], which are active [nodes] bool) -> what it has.
-      central: whether nodes predict by the centre's network, once there is one; otherwise by their own. Its weights
-        are the attribute `params` of what the centre, or a node, has.
-      addressed: whether the centre tells each node something else, [nodes, ...].
-      alike: whether all must have the same network.
-      apart: whether the centre hears what nodes say as a tuple by group; it need not be of one shape then.
-      messages: which messages these are: messages(told, said, active) of lists by group; up and down if None.
+      nodes: what the nodes of each group then have, as `State` has it.
+      said: what arrives of what they say, by group, [seeds, nodes, ...].
+      active: which of them took part, [seeds, nodes] bool.
+      sound: which said finite numbers of the right shapes alone, likewise.
+      found: see `State`.
     """
 
-    node: Callable
-    centre: Callable
-    tell: Callable | None
-    work: Callable
-    learn: Callable
-    central: bool = False
-    addressed: bool = False
-    alike: bool = False
-    apart: bool = False
-    messages: Callable[[Any, Sequence[Any], Sequence[Array]], tuple[Message, ...]] | None = None
+    nodes: tuple[Any, ...]
+    said: list[Any]
+    active: Array
+    sound: Array
+    found: Any = None
 
 
-def by_exchange(name: str, exchange: Exchange) -> Strategy:
+@dataclasses.dataclass(frozen=True)
+class Reach:
+    """How nodes are reached: here and all at once (`AT_ONCE`), or over a network.
+
+    Attributes:
+      begin: begin(exchange, keys [seeds], federation) -> `State.nodes` before the first round.
+      work: work(exchange, keys (to work, to fail, to hide; [seeds] each), state, tells, federation, active) -> `Heard`;
+        `tells` is what the centre tells, before it is written as a message.
+      params: params(state, federation) -> weights that each group's nodes have, [seeds, nodes, ...].
+    """
+
+    begin: Callable[[Exchange, Array, Federation], tuple[Any, ...]]
+    work: Callable[[Exchange, Array, State, Any, Federation, Array], Heard]
+    params: Callable[[State, Federation], Sequence[Any]]
+
+
+def _begin_at_once(exchange: Exchange, keys: Array, federation: Federation) -> tuple[Any, ...]:
+    return tuple(
+        federation.at_nodes(exchange.node, number)(federation.keys(keys, number), group.model.params, None)
+        for number, group in enumerate(federation.groups)
+    )
+
+
+def _work_at_once(exchange, keys, state, tells, federation, active) -> Heard:
+    to_work, to_fail, to_hide = keys
+    told = federation.crossed(tells, 1 + exchange.addressed)
+    takes_part, nodes, found = federation.by_group(active), [], []
+    for number, before in enumerate(state.nodes):
+        work = federation.at_nodes(exchange.work, number, exchange.addressed)
+        after, says = work(federation.keys(to_work, number), before, told)
+        nodes.append(_where(takes_part[number], after, before))
+        found.append(federation.hidden(federation.keys(to_hide, number), says))
+    said = [federation.crossed(each, 2) for each in _arriving(federation, to_fail, found, state.found)]
+    fine = [sound(each, there) for each, there in zip(said, takes_part, strict=True)]
+    kept = tuple(found) if federation.faults and federation.faults.lag else None
+    return Heard(tuple(nodes), said, active, np.concatenate(fine, axis=1), kept)
+
+
+AT_ONCE = Reach(_begin_at_once, _work_at_once, lambda state, federation: [nodes.params for nodes in state.nodes])
+"""Nodes of a group are one program, of which each device has a share."""
+
+
+def by_exchange(name: str, exchange: Exchange, reach: Reach = AT_ONCE) -> Strategy:
     """The strategy of an exchange; `name` is for what is refused."""
     as_messages = exchange.messages or functools.partial(as_up_and_down, addressed=exchange.addressed)
 
@@ -114,42 +127,31 @@ def by_exchange(name: str, exchange: Exchange) -> Strategy:
         if exchange.alike and len(federation.groups) > 1:
             raise UnlikeNodes(f"{name}: expected nodes with equal networks, found {len(federation.groups)} kinds")
         if not exchange.apart and len(federation.groups) > 1:
-            _check_alike(name, traced_round(exchange, federation).says)
+            _check_alike(name, traced(exchange, federation).says)
         at_nodes, at_centre = _split(keys, 2)
-        nodes = tuple(
-            federation.at_nodes(exchange.node, number)(_folded(at_nodes, number), group.model.params, None)
-            for number, group in enumerate(federation.groups)
-        )
+        nodes = reach.begin(exchange, at_nodes, federation)
         centre = federation.at_centre(exchange.centre)(at_centre, federation.centre.model.params, None)
         none = np.zeros((federation.seeds, federation.nodes), np.int32)
         return State(nodes, centre, none, none)
 
     def one_round(keys, state, federation, active):
-        active = np.asarray(active)
         to_tell, to_work, to_learn, to_fail, to_hide = _split(keys, 5)
         tells = federation.at_centre(exchange.tell)(to_tell, state.centre, None) if exchange.tell else None
-        told = federation.crossed(tells, 1 + exchange.addressed)
-        takes_part, nodes, found = federation.by_group(active), [], []
-        for number, before in enumerate(state.nodes):
-            work = federation.at_nodes(exchange.work, number, exchange.addressed)
-            after, says = work(_folded(to_work, number), before, told)
-            nodes.append(_where(takes_part[number], after, before))
-            found.append(federation.hidden(_folded(to_hide, number), says))
-        says = _arriving(federation, to_fail, found, state.found)
-        said = [federation.crossed(each, 2) for each in says]
-        sound = np.concatenate([_sound(each, active) for each, active in zip(said, takes_part, strict=True)], axis=1)
-        heard = tuple(said) if exchange.apart else together(said)
-        far = _far(said, federation.by_group(active & sound)) if exchange.apart else suspected(heard, active & sound)
-        centre = federation.at_centre(exchange.learn)(to_learn, state.centre, (heard, active & sound))
-        kept = tuple(found) if federation.faults and federation.faults.lag else None
-        state = State(tuple(nodes), centre, state.refused + (active & ~sound), state.suspected + far, kept)
-        messages = as_messages(tells, says, takes_part)
-        return state, tuple(federation.sent(message) for message in messages)
+        asked = (to_work, to_fail, to_hide), state, tells, federation, np.asarray(active)
+        heard = reach.work(exchange, *asked)
+        counts = heard.active & heard.sound
+        said = tuple(heard.said) if exchange.apart else together(heard.said)
+        far = _far(heard.said, federation.by_group(counts)) if exchange.apart else suspected(said, counts)
+        centre = federation.at_centre(exchange.learn)(to_learn, state.centre, (said, counts))
+        refused = state.refused + (heard.active & ~heard.sound)
+        messages = as_messages(tells, heard.said, federation.by_group(heard.active))
+        after = State(heard.nodes, centre, refused, state.suspected + far, heard.found)
+        return after, tuple(federation.sent(message) for message in messages)
 
     def deployed(state, federation):
         if not exchange.central:
-            own = zip(federation.groups, state.nodes, strict=True)
-            return tuple(_with(group.model, nodes.params) for group, nodes in own)
+            params = reach.params(state, federation)
+            return tuple(_with(group.model, own) for group, own in zip(federation.groups, params, strict=True))
         sizes = (group.size for group in federation.groups)
         each = (
             jax.tree.map(lambda leaf, size=size: np.repeat(leaf[:, None], size, 1), state.centre.params)
@@ -172,7 +174,7 @@ def _arriving(federation: Federation, keys: Array, found: list[Any], before: Any
     ]
 
 
-def _sound(says: Any, active: Array) -> Array:
+def sound(says: Any, active: Array) -> Array:
     """Which of a group's nodes say finite numbers alone, [seeds, nodes] bool."""
     return np.asarray(_finite(says)) if jax.tree.leaves(says) else np.ones_like(active)
 
@@ -188,49 +190,6 @@ def _far(said: Sequence[Any], there: Sequence[Array]) -> Array:
 def _with(model: Model, params: Any) -> Model:
     """A network with other weights, on the device."""
     return dataclasses.replace(model, params=jax.tree.map(jnp.asarray, params))
-
-
-@dataclasses.dataclass(frozen=True)
-class Traced:
-    """A round of an exchange that is not computed: programs of one node, or of the centre.
-
-    Attributes:
-      node: before the first round, of each group.
-      centre: before the first round.
-      tell: None where the centre tells nothing.
-      work: of each group.
-      says: what a node of each group says, shapes.
-      learn: of the centre.
-    """
-
-    node: list[ClosedJaxpr]
-    centre: ClosedJaxpr
-    tell: ClosedJaxpr | None
-    work: list[ClosedJaxpr]
-    says: list[Any]
-    learn: ClosedJaxpr
-
-
-@functools.lru_cache(maxsize=1)
-def traced_round(exchange: Exchange, federation: Federation) -> Traced:
-    """A round of an exchange among nodes."""
-    hub, groups = federation.centre, federation.groups
-    begun = [group.traced(exchange.node, inner(group.model.params, 2), None) for group in groups]
-    centre, mine = hub.traced(exchange.centre, inner(hub.model.params, 1), None)
-    tell, told = hub.traced(exchange.tell, mine, None) if exchange.tell else (None, None)
-    heard = inner(told, 1) if exchange.addressed else told
-    worked = [group.traced(exchange.work, own, heard) for group, (_, own) in zip(groups, begun, strict=True)]
-    says = [said for _, (_, said) in worked]
-    sizes = [group.size for group in groups]
-    said = tuple(map(_stacked, says, sizes)) if exchange.apart else _stacked(says[0], federation.nodes)
-    active = jax.ShapeDtypeStruct((federation.nodes,), bool)
-    learn, _ = hub.traced(exchange.learn, mine, (said, active))
-    return Traced([node for node, _ in begun], centre, tell, [work for work, _ in worked], says, learn)
-
-
-def _stacked(tree: Any, count: int) -> Any:
-    """Shapes of so many, stacked."""
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), tree)
 
 
 def _check_alike(name: str, said: Sequence[Any]) -> None:
@@ -273,18 +232,13 @@ def run_rounds(
       The state after the last round.
     """
     if state is None:
-        state = strategy.init(_folded(keys, 0), federation)
+        state = strategy.init(folded(keys, 0), federation)
     everyone = np.ones((federation.seeds, federation.nodes), bool)
     for number in range(first, rounds):
         takes_part = everyone if active is None else active(number)
-        state, messages = strategy.round(_folded(keys, 1 + number), state, federation, takes_part)
+        state, messages = strategy.round(folded(keys, 1 + number), state, federation, takes_part)
         after(number, state, messages)
     return state
-
-
-@jax.jit
-def _folded(keys: Array, number: int) -> Array:
-    return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
 
 
 def _split(keys: Array, count: int) -> Array:

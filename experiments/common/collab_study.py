@@ -105,12 +105,16 @@ class Study:
       dataset: the windows.
       keys: [seeds].
       config: the flags.
+      network: the nodes, if they are on a network (`beamkd.collab.flower.Nodes`).
+      at_centre: whether this is the centre, or all there is; a node has no teacher.
     """
 
     run: Run
     dataset: Dataset
     keys: Array
     config: Any
+    network: Any = None
+    at_centre: bool = True
 
     @functools.cached_property
     def kinds(self) -> dict[NodeKind, int]:
@@ -131,6 +135,8 @@ class Study:
     def teacher(self) -> Trained:
         """The large network at the centre, on all windows and sensors."""
         model, fit = centre_teacher(self.dataset, self.keys), self.config.teacher_fit
+        if not self.at_centre:
+            return Trained(model)
         return train_on_labels(self.run, self.keys, self.dataset, model, fit, "teacher")
 
     @functools.cache  # noqa: B019, for a study lives as long as its run
@@ -183,8 +189,14 @@ class Study:
             boosting = {"boost": CO_BOOSTING.boost, "nudge": CO_BOOSTING.nudge}
             options["synthesis"] = dataclasses.replace(config.synthesis, **boosting)
         if name == "mutual" and self.graph is not None:
-            return mutual(self.graph, **options)
-        return STRATEGIES[name](federation, **options)
+            strategy = mutual(self.graph, **options)
+        else:
+            strategy = STRATEGIES[name](federation, **options)
+        if self.network is None:
+            return strategy
+        from beamkd.collab.flower import over_flower  # here, for only some users have Flower
+
+        return over_flower(setting.name, strategy, self.network)
 
     def play(self, setting: Setting) -> Played:
         """Run a setting's rounds.
@@ -204,7 +216,7 @@ class Study:
             return self._top5(self._models(strategy, state, federation))
 
         with self.run.phase(setting.name):
-            every = max(1, rounds // MEASURED)
+            every = max(1, rounds // MEASURED) if self.network is None else rounds  # nodes hand over weights for it
             course = run_course(self.run, setting.name, keys, strategy, federation, rounds, active, measure, every)
             work = work_of(strategy, federation)
         played = Played(setting, self._models(strategy, course.state, federation), course, work)

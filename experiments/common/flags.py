@@ -191,14 +191,9 @@ def main(
       arguments: those of the command line if not given.
       defaults: defaults(arguments) -> the flags that are not given; those of `config_type` if None.
     """
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax warns of layouts that we do not use
-    _cache_compilation()
-    _multiply_in_full()
-    _use_all_cores()
-    gc.set_threshold(COLLECT_AFTER)
+    prepare()
     try:
-        config = _parse(name, config_type, arguments, defaults)
+        config = parsed(name, config_type, arguments, defaults)
         processes = [getattr(config, flag, None) for flag in ("coordinator", "num_processes", "process_id")]
         with distributed(name, *processes):
             run(config)
@@ -210,13 +205,23 @@ def main(
         raise SystemExit(130) from None
 
 
-def _parse(
+def prepare() -> None:
+    """Set up logging and JAX as all experiments want them."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax warns of layouts that we do not use
+    _cache_compilation()
+    _multiply_in_full()
+    _use_all_cores()
+    gc.set_threshold(COLLECT_AFTER)
+
+
+def parsed(
     name: str,
     config_type: type[Config],
     arguments: list[str] | None,
-    defaults: Callable[[list[str]], Config] | None,
+    defaults: Callable[[list[str]], Config] | None = None,
 ) -> Config:
-    """Flags as `config_type`; tyro's boxes around errors become one line."""
+    """Flags as `config_type`; tyro's boxes around errors become one line. As `main` has its arguments."""
     said = io.StringIO()
     given = sys.argv[1:] if arguments is None else arguments
     options = {} if defaults is None else {"default": defaults(given)}

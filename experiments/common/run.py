@@ -46,7 +46,7 @@ from experiments.common.folder import (
 
 FREE_TO_CHANGE = (
     *("out", "resume", "keep_seeds", "devices", "batch_devices", "resident"),
-    *("coordinator", "num_processes", "process_id"),
+    *("coordinator", "num_processes", "process_id", "superlink", "wait"),
 )
 """Flags that may differ when a run is resumed: they do not change its results."""
 

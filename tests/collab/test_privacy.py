@@ -40,7 +40,7 @@ def test_epsilon_is_no_less_than_the_analytic_bound_and_near_it():
 def test_nodes_that_hide_what_they_know_say_something_else():
     says = {"logits": jnp.zeros((SEEDS, 2, 50, 64))}
     federation = federation_of(dataset_of(), noise=Noise(clip=2.0, multiplier=0.5))
-    found = np.asarray(federation.hidden(keys_of(), says)["logits"])
+    found = np.asarray(federation.hidden(federation.keys(keys_of(), 0), says)["logits"])
     np.testing.assert_allclose(found.std((-1, -2)), 1, atol=0.05)
     assert len(np.unique(found[..., 0, 0])) == 2 * SEEDS  # each its own
 

@@ -2,9 +2,10 @@
 
 import functools
 
+from beamkd.collab.exchange import Exchange
 from beamkd.collab.strategies.answers import Digest, answers, digested
 from beamkd.collab.strategies.local import begin, nothing, unmoved
-from beamkd.collab.strategy import Exchange, Strategy, by_exchange
+from beamkd.collab.strategy import Strategy, by_exchange
 from beamkd.losses import kl
 
 

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 from flax import struct
 
 from beamkd.base import Array, Batch, Rows
+from beamkd.collab.exchange import Exchange
 from beamkd.collab.learning import Learner, learn
 from beamkd.collab.messages import Message
 from beamkd.collab.nodes import Kind, Own
 from beamkd.collab.strategies.local import begin, on_own_windows
-from beamkd.collab.strategy import Exchange, Strategy, by_exchange
+from beamkd.collab.strategy import Strategy, by_exchange
 from beamkd.losses import cross_entropy, masked_mean
 from beamkd.training import FitConfig, Task, mean_over_labels
 from beamkd.training.batches import over_rows, shuffled

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from flax import struct
 
 from beamkd.base import Array, Rows
+from beamkd.collab.exchange import Exchange
 from beamkd.collab.learning import Learner
 from beamkd.collab.strategies.answers import Digest, answers, draw, taught
 from beamkd.collab.strategies.local import begin
-from beamkd.collab.strategy import Exchange, Strategy, by_exchange
+from beamkd.collab.strategy import Strategy, by_exchange
 from beamkd.losses import kl
 
 

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 from flax import struct
 
 from beamkd.base import Array
+from beamkd.collab.exchange import Exchange
 from beamkd.collab.learning import Learner, beginner
 from beamkd.collab.strategies.answers import Digest, answers, digested
 from beamkd.collab.strategies.local import begin, on_own_windows
-from beamkd.collab.strategy import Exchange, Strategy, by_exchange
+from beamkd.collab.strategy import Strategy, by_exchange
 from beamkd.losses import cross_entropy, soft_cross_entropy
 from beamkd.training.fit import where
 

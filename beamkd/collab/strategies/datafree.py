@@ -9,11 +9,12 @@ import jax.numpy as jnp
 
 from beamkd.base import Array, Batch, Metadata, Rows
 from beamkd.collab.aggregate import counted
+from beamkd.collab.exchange import Exchange
 from beamkd.collab.learning import beginner, learn
 from beamkd.collab.nodes import Kind
 from beamkd.collab.strategies.fedavg import Global, given
 from beamkd.collab.strategies.local import begin, on_own_windows
-from beamkd.collab.strategy import Exchange, Strategy, by_exchange
+from beamkd.collab.strategy import Strategy, by_exchange
 from beamkd.data import select, sensor_batch
 from beamkd.distill import distillation_task, hindsight_logits
 from beamkd.inversion import GeneratorLoss, generate, inversion_task, summarize

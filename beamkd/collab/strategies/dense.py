@@ -17,12 +17,13 @@ import optax
 
 from beamkd.base import Array, Batch, Output, Rows
 from beamkd.collab.aggregate import mean
+from beamkd.collab.exchange import Exchange
 from beamkd.collab.learning import beginner, learn
 from beamkd.collab.nodes import Kind, output_of
 from beamkd.collab.strategies.datafree import models_and_metadata, seen_by
 from beamkd.collab.strategies.fedavg import Global, given
 from beamkd.collab.strategies.local import begin
-from beamkd.collab.strategy import Exchange, Strategy, by_exchange
+from beamkd.collab.strategy import Strategy, by_exchange
 from beamkd.data import select
 from beamkd.distill import distillation_task
 from beamkd.inversion import statistics_of_layers

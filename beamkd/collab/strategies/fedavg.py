@@ -10,9 +10,10 @@ from flax import struct
 
 from beamkd.base import Array
 from beamkd.collab.aggregate import mean
+from beamkd.collab.exchange import Exchange
 from beamkd.collab.learning import learn
 from beamkd.collab.strategies.local import begin
-from beamkd.collab.strategy import Exchange, Strategy, by_exchange
+from beamkd.collab.strategy import Strategy, by_exchange
 from beamkd.training import Task, supervised_task
 
 

@@ -10,10 +10,11 @@ from flax import struct
 
 from beamkd.base import Array, Rows
 from beamkd.collab.aggregate import mean
+from beamkd.collab.exchange import Exchange
 from beamkd.collab.learning import Learner, beginner
 from beamkd.collab.strategies.answers import Digest, answers, digested, draw
 from beamkd.collab.strategies.local import begin, on_own_windows
-from beamkd.collab.strategy import Exchange, Strategy, by_exchange
+from beamkd.collab.strategy import Strategy, by_exchange
 from beamkd.losses import kl
 from beamkd.training.fit import where
 

@@ -10,11 +10,12 @@ from flax import struct
 
 from beamkd.base import MISSING, Array, Output, Rows
 from beamkd.collab.aggregate import counted
+from beamkd.collab.exchange import Exchange
 from beamkd.collab.learning import Learner, beginner, learn
 from beamkd.collab.nodes import Kind, Own
 from beamkd.collab.strategies.answers import Digest, of_each, taught
 from beamkd.collab.strategies.local import begin
-from beamkd.collab.strategy import Exchange, Strategy, by_exchange
+from beamkd.collab.strategy import Strategy, by_exchange
 from beamkd.losses import cross_entropy, kl, masked_mean
 from beamkd.models.layers import Gru, Linear
 from beamkd.training import FitConfig, Task, mean_over_labels

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 from flax import struct
 
 from beamkd.base import Array, Output
+from beamkd.collab.exchange import Exchange
 from beamkd.collab.learning import learn
 from beamkd.collab.nodes import Kind, Own
 from beamkd.collab.strategies.local import begin
-from beamkd.collab.strategy import Exchange, Strategy, UnlikeNodes, by_exchange
+from beamkd.collab.strategy import Strategy, UnlikeNodes, by_exchange
 from beamkd.losses import masked_mean
 from beamkd.training import Task, supervised_task
 from beamkd.training.batches import over_rows

@@ -1,9 +1,10 @@
 """Nobody learns from anybody: the lower baseline."""
 
 from beamkd.base import Array
+from beamkd.collab.exchange import Exchange
 from beamkd.collab.learning import Learner, beginner, learn
 from beamkd.collab.nodes import Kind, Own
-from beamkd.collab.strategy import Exchange, Strategy, by_exchange
+from beamkd.collab.strategy import Strategy, by_exchange
 from beamkd.training import supervised_task
 
 

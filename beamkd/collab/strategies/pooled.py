@@ -6,10 +6,11 @@ from typing import Any
 import jax.numpy as jnp
 
 from beamkd.base import Array
+from beamkd.collab.exchange import Exchange
 from beamkd.collab.learning import beginner
 from beamkd.collab.messages import Message
 from beamkd.collab.strategies.local import on_own_windows
-from beamkd.collab.strategy import Exchange, Strategy, by_exchange
+from beamkd.collab.strategy import Strategy, by_exchange
 from beamkd.training.batches import over_rows
 
 

@@ -14,11 +14,12 @@ from flax import struct
 
 from beamkd.base import Array, Rows
 from beamkd.collab.aggregate import mean
+from beamkd.collab.exchange import Exchange, as_up_and_down
 from beamkd.collab.learning import Learner, beginner, learn
 from beamkd.collab.messages import Message
 from beamkd.collab.nodes import Kind, Own, output_of
 from beamkd.collab.strategies.answers import among, draw, of_each
-from beamkd.collab.strategy import Exchange, Strategy, as_up_and_down, by_exchange
+from beamkd.collab.strategy import Strategy, by_exchange
 from beamkd.losses import masked_mean
 from beamkd.training import Task, supervised_task
 from beamkd.training.batches import over_rows

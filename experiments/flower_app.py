@@ -1,0 +1,64 @@
+"""What Flower runs of `experiments.collaborative --engine flower`: the centre, and a node for one message at a time."""
+
+import dataclasses
+import functools
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from beamkd.base import InputError
+from beamkd.collab.flower import Nodes, Place, client_app
+from experiments.collaborative import GRIDS, Collaborative, quick, run
+from experiments.common.collab_study import Study
+from experiments.common.dataset import open_dataset
+from experiments.common.flags import parsed, prepare
+from experiments.common.network import FLAGS, OUT
+from experiments.common.run import Run
+
+server = ServerApp()
+
+
+@server.main()
+def centre(grid: Grid, context: Context) -> None:
+    """Run the study, its nodes being on the network."""
+    config = dataclasses.replace(_flags(context), out=Path(context.run_config[OUT]))
+    count = (quick(config) if config.quick else config).nodes
+    try:
+        run(config, Nodes(grid, count, config.wait, functools.partial(print, flush=True)))
+    except SystemExit as stop:  # Flower would take it for a crash of its own
+        raise RuntimeError(f"stopped with status {stop.code}") from None
+
+
+def _flags(context: Context) -> Any:
+    """The flags of the command that started the run; JAX is set up as for it."""
+    prepare()
+    logging.getLogger("flwr").propagate = False  # it has a handler of its own
+    return parsed("collaborative", Collaborative, json.loads(context.run_config[FLAGS]))
+
+
+def _number(context: Context) -> int:
+    return int(context.node_config["node"])
+
+
+def _place(context: Context, name: str) -> Place:
+    """Where a node stands in a setting: it opens the data as the flags say, or those in its own folder."""
+    config, folder = _flags(context), Path(context.node_config["folder"])
+    config = quick(config) if config.quick else config
+    data = context.node_config.get("data-dir")
+    changes = {"data_dir": (Path(data),)} if data else {}
+    config = dataclasses.replace(config, out=folder / "run", resume=False, **changes)
+    settings = {setting.name: setting for setting in GRIDS[config.grid](config)}
+    if name not in settings:
+        raise InputError(f"node: expected one of {', '.join(settings)}, found {name}")
+    run = Run("collaborative", config, soon=config.quick)
+    study = Study(run, *open_dataset(run, config), config, at_centre=False)
+    federation = study.federation(settings[name])
+    exchange = study.strategy(settings[name], federation).exchange
+    return Place(exchange, federation, _number(context), folder / name)
+
+
+client = client_app(_number, _place)
