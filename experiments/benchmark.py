@@ -21,14 +21,15 @@ from beamkd.base import InputError
 from experiments.benchmarks.camera import CAMERA_CASES
 from experiments.benchmarks.data import DATA_CASES
 from experiments.benchmarks.networks import NETWORK_CASES, TRAINING
+from experiments.benchmarks.rounds import ROUND_CASES
 from experiments.benchmarks.timing import Bench, Point, Timing, matmul_rate, memory_rate
 from experiments.common.flags import main
 from experiments.common.run import Run, environment
 
-CASES = NETWORK_CASES | CAMERA_CASES | DATA_CASES
+CASES = NETWORK_CASES | CAMERA_CASES | ROUND_CASES | DATA_CASES
 """All cases by name, in the order of the table."""
 
-LONG = (*CAMERA_CASES, "pipeline")
+LONG = (*CAMERA_CASES, *ROUND_CASES, "pipeline")
 """Cases that run only where they are asked for."""
 
 QUICK = (*TRAINING, "epoch_student", "infer_student", "infer_teacher", "simulate", "read_folder")
@@ -67,8 +68,9 @@ class Benchmark:
     simulate_beams, simulate_lidar, simulate_growth, track_lidar, track_radar, track_doppler, track_camera, track_gps,
     track_masks, read_folder, camera_collab_student, camera_longterm_student_l8, camera_longterm_student_l3, the same
     with _shared behind (camera_collab_student_shared, camera_longterm_student_l8_shared,
-    camera_longterm_student_l3_shared: neighbouring windows share masks), pipeline, with commas between. All but the
-    camera's and pipeline, which take minutes, if not given."""
+    camera_longterm_student_l3_shared: neighbouring windows share masks), rounds_fedavg, rounds_fedmd, rounds_datafree
+    (of 10, 30 and 100 nodes), pipeline, with commas between. All but the camera's, rounds and pipeline, which take
+    minutes, if not given."""
     against: Path | None = None
     """JSON file with times of the same steps in PyTorch, to print ratios to."""
     batches: tuple[int, ...] = (1, 64, 256, 1024)

@@ -46,6 +46,7 @@ class Nodes:
       wait: seconds that it waits for answers.
       say: what is told of nodes that fail.
       ids: Flower's number of each node that has said which one it is.
+      strangers: Flower's numbers of those that are none of the nodes.
     """
 
     grid: Grid
@@ -53,6 +54,7 @@ class Nodes:
     wait: float
     say: Callable[[str], None] = print
     ids: dict[int, int] = dataclasses.field(default_factory=dict)
+    strangers: set[int] = dataclasses.field(default_factory=set)
     _weights: tuple[Any, dict[int, bytes]] = (None, {})
 
     def gather(self) -> None:
@@ -71,11 +73,13 @@ class Nodes:
 
     def meet(self) -> None:
         """Ask those that have come for their numbers."""
-        new = [flower for flower in self.grid.get_node_ids() if flower not in self.ids.values()]
-        for flower, answer in self._ask({flower: (NUMBER, RecordDict()) for flower in new}).items():
-            number = answer["about"]["number"]
+        new = {*self.grid.get_node_ids()} - {*self.ids.values()} - self.strangers
+        for flower, answer in self._ask({flower: (NUMBER, RecordDict()) for flower in sorted(new)}).items():
+            about = answer.get("about")
+            number = about.get("number") if isinstance(about, ConfigRecord) else None
             if number not in range(self.count) or number in self.ids:
                 self.say(f"node: expected a number from 0 to {self.count - 1} that is free, found {number}; left out")
+                self.strangers.add(flower)
             else:
                 self.ids[number] = flower
 
@@ -110,7 +114,9 @@ class Nodes:
         waiting, found, until = dict(sent), {}, time.monotonic() + self.wait
         while waiting and time.monotonic() < until:
             for answer in self.grid.pull_messages([*waiting]):
-                flower = waiting.pop(answer.metadata.reply_to_message_id)
+                flower = waiting.pop(answer.metadata.reply_to_message_id, None)
+                if flower is None:
+                    continue
                 if answer.has_error():
                     self.say(f"{name(flower)}: no answer, {answer.error.reason}")
                 else:
@@ -138,30 +144,43 @@ def _begin(exchange: Exchange, keys: Array, federation: Federation) -> tuple[Any
 
 
 def _work(name, nodes: Nodes, exchange, keys, state: State, tells, federation: Federation, active) -> Heard:
-    to_work, _, to_hide = keys
+    about = _asked(name, keys, state, federation, active)
     sends = federation.written(tells, 1 + exchange.addressed)
-    shapes, count = traced(exchange, federation), federation.seeds
-    about, data = {}, {}
-    for number, (first, known) in enumerate(zip(federation.firsts, state.nodes, strict=True)):
-        drawn = [known["key"], *(jax.random.key_data(federation.keys(each, number)) for each in (to_work, to_hide))]
-        for place in np.flatnonzero(active[:, first : first + federation.groups[number].size].any(0)).tolist():
-            own = {which: np.asarray(key)[:, place].tobytes() for which, key in zip(KEYS, drawn, strict=True)}
-            about[first + place] = {"name": name, "rounds": int(known["rounds"].max()), **own}
-            if tells is not None:
-                data[first + place] = pack(_at(sends, first + place) if exchange.addressed else sends)
-    answers = nodes.ask(WORK, about, data)
-    said, fits = [], np.zeros((count, federation.nodes), bool)
-    for first, group, says in zip(federation.firsts, federation.groups, shapes.says, strict=True):
-        arrived = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), stacked(says, count, group.size))
-        like = stacked(jax.eval_shape(federation.codec.sent, says), count)
-        for place, own in _fitting(nodes, first, group.size, answers, like).items():
-            fits[:, first + place] = True
-            _put(arrived, place, federation.read(own, says))
-        said.append(arrived)
+    told = {} if tells is None else {node: _at(sends, node) if exchange.addressed else sends for node in about}
+    answers = nodes.ask(WORK, about, {node: pack(arrays) for node, arrays in told.items()})
     came = np.isin(np.arange(federation.nodes), [*answers]) & active
+    said, fits = _heard(nodes, answers, traced(exchange, federation).says, federation)
     finite = [sound(each, there) for each, there in zip(said, federation.by_group(came), strict=True)]
     after = tuple({"key": known["key"], "rounds": known["rounds"] + 1} for known in state.nodes)
     return Heard(after, said, came, fits & np.concatenate(finite, axis=1))
+
+
+def _asked(name: str, keys: Array, state: State, federation: Federation, active: Array) -> dict[int, dict[str, Any]]:
+    """What is asked of each active node: a round of a strategy, after so many, by its keys."""
+    to_work, _, to_hide = keys
+    about = {}
+    for number, (known, there) in enumerate(zip(state.nodes, federation.by_group(active), strict=True)):
+        drawn = [known["key"], *(jax.random.key_data(federation.keys(each, number)) for each in (to_work, to_hide))]
+        for place in np.flatnonzero(there.any(0)).tolist():
+            own = {which: np.asarray(key)[:, place].tobytes() for which, key in zip(KEYS, drawn, strict=True)}
+            node = federation.firsts[number] + place
+            about[node] = {"name": name, "rounds": int(known["rounds"].max()), **own}
+    return about
+
+
+def _heard(
+    nodes: Nodes, answers: dict[int, bytes], says: list[Any], federation: Federation
+) -> tuple[list[Any], np.ndarray]:
+    """What nodes say, by group, zeros where nothing that fits has come; and whose fits, [seeds, nodes]."""
+    said, fits, seeds = [], np.zeros((federation.seeds, federation.nodes), bool), federation.seeds
+    for first, group, one in zip(federation.firsts, federation.groups, says, strict=True):
+        arrived = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), stacked(one, seeds, group.size))
+        like = stacked(jax.eval_shape(federation.codec.sent, one), seeds)
+        for place, own in _fitting(nodes, first, group.size, answers, like).items():
+            fits[:, first + place] = True
+            _put(arrived, place, federation.read(own, one))
+        said.append(arrived)
+    return said, fits
 
 
 def _fitting(nodes: Nodes, first: int, size: int, answers: dict[int, bytes], like: Any) -> dict[int, Any]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 
 from beamkd.report.benchmark_figures import DRAWN, draw_roofline, draw_scaling
@@ -38,9 +39,23 @@ RECIPES = (
 )
 """What stands below the table of the pipeline."""
 
-MAIN, GROWTH, PIPELINE = (
+ROUNDS, A_DAY = "rounds_", 96
+"""How cases of collaborative learning begin; and rounds in a day, one in a quarter of an hour."""
+
+CITIES = (1_000, 10_000)
+"""Nodes of a small and of a large one."""
+
+NEEDS = (
+    "Computed, not measured: bytes of the ledger for one node, times nodes; seconds along the line through the times "
+    f"above, on this machine; {A_DAY} rounds a day. Memory: the centre's own arrays and one round's messages of all."
+)
+"""What stands below the table of cities."""
+
+MAIN, GROWTH, COLLABORATION, CITY, PIPELINE = (
     "Time and throughput",
     "How the simulator grows",
+    "A round of collaborative learning",
+    "What a city would need",
     "The whole data-free experiment, with compilation",
 )
 """Titles of the tables."""
@@ -48,8 +63,8 @@ MAIN, GROWTH, PIPELINE = (
 ROOMY = 11
 """Columns that fit a terminal of 120 characters with a space around each."""
 
-APART = ("simulate_growth", "pipeline")
-"""Cases with a table of their own."""
+APART = ("simulate_growth", "pipeline", ROUNDS)
+"""Beginnings of cases with a table of their own."""
 
 
 def write(folder: Path) -> None:
@@ -108,10 +123,15 @@ def _tables(results: dict[str, Any]) -> dict[str, Cells]:
     """All tables by title, the first row of each is its header."""
     throughput = results["throughput"]
     tables = {}
-    if set(throughput) - set(APART):
+    if any(not case.startswith(APART) for case in throughput):
         tables[MAIN] = _main_table(results)
     if "simulate_growth" in throughput:
         tables[GROWTH] = _growth_table(throughput["simulate_growth"])
+    rounds = {case.removeprefix(ROUNDS): points for case, points in throughput.items() if case.startswith(ROUNDS)}
+    if rounds:
+        tables[COLLABORATION] = _rounds_table(rounds)
+    if any(len(points) > 1 for points in rounds.values()):
+        tables[CITY] = _city_table(rounds)
     if "pipeline" in throughput:
         tables[PIPELINE] = _pipeline_table(throughput["pipeline"])
     return tables
@@ -121,13 +141,20 @@ def _notes(title: str, results: dict[str, Any]) -> list[str]:
     """Lines below a table."""
     if title == PIPELINE:
         return [RECIPES]
+    if title == CITY:
+        return [NEEDS]
     ratios = results.get("against", {}).get("ratios", {}) if title == MAIN else {}
     return [f"{mark} {text}" for case, (mark, text) in MARKED.items() if case in ratios]
 
 
 def _main_table(results: dict[str, Any]) -> Cells:
     """A row a point; devices and types only where there are several, ratios only where there is a baseline."""
-    named = [(case, point) for case, points in results["throughput"].items() if case not in APART for point in points]
+    named = [
+        (case, point)
+        for case, points in results["throughput"].items()
+        if not case.startswith(APART)
+        for point in points
+    ]
     sizes = {"batch": "Batch", "members": "Members", "devices": "Devices", "dtype": "Type"}
     usual = {"devices": 1, "dtype": "float32"}
     sizes = {size: title for size, title in sizes.items() if {p[size] for _, p in named} != {usual.get(size)}}
@@ -175,6 +202,33 @@ def _growth_table(points: list[dict[str, Any]]) -> Cells:
         cells = [str(point[name]) for name in sizes]
         rate = point["items_per_second"]
         rows.append([*cells, *map(digits, (point["milliseconds"], rate, 1e6 / rate))])
+    return rows
+
+
+def _rounds_table(cases: dict[str, list[dict[str, Any]]]) -> Cells:
+    rows = [["Strategy", "Nodes", "Devices", "Seconds", "ms a node", "kB up a node", "kB down a node", "Compile, s"]]
+    for name, points in cases.items():
+        for point in points:
+            nodes, seconds = point["nodes"], point["milliseconds"] / 1e3
+            sent = (point[f"bytes_{link}"] / nodes / 1e3 for link in ("up", "down"))
+            values = (seconds, 1e3 * seconds / nodes, *sent, point["compile_seconds"])
+            rows.append([name, str(nodes), str(point["devices"]), *map(digits, values)])
+    return rows
+
+
+def _city_table(cases: dict[str, list[dict[str, Any]]]) -> Cells:
+    rows = [["Strategy", "Nodes", "Seconds a round", "GB up a day", "GB down a day", "MB at the centre"]]
+    for name, points in cases.items():
+        nodes = np.array([point["nodes"] for point in points])
+        if len(nodes) < 2:
+            continue
+        slope, start = np.polyfit(nodes, [point["milliseconds"] / 1e3 for point in points], 1)
+        most = points[int(nodes.argmax())]
+        own = most["bytes_centre"] - most["bytes_up"]
+        for city in CITIES:
+            up, down = (most[f"bytes_{link}"] / most["nodes"] * city for link in ("up", "down"))
+            values = (max(start, 0) + slope * city, A_DAY * up / 1e9, A_DAY * down / 1e9, (own + up) / 1e6)
+            rows.append([name, f"{city:,}", *map(digits, values)])
     return rows
 
 

@@ -186,7 +186,9 @@ def test_a_node_whose_number_is_taken_or_unknown_is_left_out(dataset, tmp_path):
     federation = federation_of(dataset)
     strategy = STRATEGIES["fedavg"](federation)
     said = []
-    Nodes(Wire(strategy, federation, tmp_path, numbers=[0, 0, 7, 1]), 2, 1.0, said.append).gather()
+    nodes = Nodes(Wire(strategy, federation, tmp_path, numbers=[0, 0, 7, 1]), 2, 1.0, said.append)
+    nodes.gather()
+    nodes.meet()
     assert said == [
         "node: expected a number from 0 to 1 that is free, found 0; left out",
         "node: expected a number from 0 to 1 that is free, found 7; left out",
