@@ -199,7 +199,7 @@ def run(config: Collaborative, network: Any = None) -> None:
     parts = judged(config, dataset, [comparison], shown, methods, test_drives, _claims(shown))
     _keep_map(run, study)
     parts |= {"models": costs(run, dataset, networks, timed=not config.quick), "left_out": left_out}
-    run.finish(**parts, nodes=study.described_nodes())
+    run.finish(**parts, nodes=study.described_nodes(), frame_bytes=study.frame_bytes())
     if is_primary():
         from beamkd.report import collaborative  # here, for Matplotlib would delay the first step
 

@@ -36,10 +36,18 @@ CAPTIONS = {
 }
 """What stands below the figures."""
 
+SHOWN = ("top5", "power_ratio")
+
 WORK = ("GFLOP a node", "GFLOP at the centre")
 
 SINGLE = ("teacher", "best_node")
 """Methods that are no strategy."""
+
+LINKED = (0.99, 0.9)
+"""Shares of the time in which nodes reach the centre."""
+
+AT_NODES = ("local", "central_kd")
+"""Strategies whose nodes' networks are set beside the teacher at the centre, where these are among the strategies."""
 
 
 def write(folder: Path) -> None:
@@ -64,6 +72,7 @@ def write(folder: Path) -> None:
 def tables(results: dict[str, Any]) -> dict[str, Cells]:
     """What this report has beside those of every study."""
     found = {"What strategies cost": cost_rows(results), "Beams that nodes know, and others": known_rows(results)}
+    found["Where to predict"] = deployment_rows(results)
     found["Nodes, as the first seed has them"] = node_rows(results)
     wrong = wrong_rows(results)
     found |= {"Nodes that said what was wrong": wrong} if len(wrong) > 1 else {}
@@ -105,6 +114,33 @@ def node_rows(results: dict[str, Any]) -> Cells:
     rows = [["Node", "Sensor", "Network", "Windows", "Best beams"]]
     for number, node in enumerate(results["nodes"]):
         rows.append([str(number), node["sensor"], node["size"], str(node["windows"]), str(node["beams"])])
+    return rows
+
+
+def deployment_rows(results: dict[str, Any]) -> Cells:
+    """The teacher at the centre, nodes' own networks, and these where the link is gone: accuracy, delay, bytes.
+
+    A node sends the frame of each sensor, and hears the beams of all slots, a byte each; windows before the frame are
+    known. Delays are means, by the rates of the run.
+    """
+    rates, methods, models = results["config"]["rates"], results["methods"], results["models"]
+    frame, slots = sum(results["frame_bytes"].values()), len(methods["teacher"]["top5"][0])
+    there = frame / rates["up"] + models["teacher"]["flops_per_window"] / rates["centre"] + slots / rates["down"]
+    own = np.mean([models[f"{node['sensor']}_{node['size']}"]["flops_per_window"] for node in results["nodes"]])
+    here = own / rates["node"]
+    rows = [["Where", "Link", "Top-5", "Power", "ms", "bytes up a frame"]]
+
+    def row(where: str, share: float, name: str) -> list[str]:
+        sides = ([np.array(methods[side][metric]) for side in ("teacher", name)] for metric in SHOWN)
+        mixed = [share * teacher + (1 - share) * own for teacher, own in sides]
+        delay = share * there + (1 - share) * here
+        return [where, f"{100 * share:g} %", *map(percent, mixed), digits(1e3 * delay), digits(share * frame)]
+
+    rows.append(row("at the centre, all sensors", 1.0, "teacher"))
+    for name in (name for name in AT_NODES if name in methods):
+        label = label_of(results, name)
+        rows.append(row(f"at the node ({label})", 0.0, name))
+        rows += [row(f"at the centre, else at the node ({label})", share, name) for share in LINKED]
     return rows
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -287,6 +288,11 @@ class Study:
             }
             for kind, index, mask in zip(kinds, rows.index, rows.mask, strict=True)
         ]
+
+    def frame_bytes(self) -> dict[str, int]:
+        """Bytes of a frame of each sensor, as it is stored; masks have a bit a place."""
+        frames = self.dataset.windows.frames.sensors
+        return {name: leaf.dtype.itemsize * math.prod(leaf.shape[1:]) for name, leaf in frames.items()}
 
     def places(self) -> tuple[np.ndarray, np.ndarray]:
         """Where nodes' windows of the first seed were, m [N, 2], and whose each is [N]."""
