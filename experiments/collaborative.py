@@ -23,6 +23,7 @@ from experiments.common.dataset import Trained, open_dataset
 from experiments.common.federations import SIZES
 from experiments.common.flags import Flags, main
 from experiments.common.network import run_on_network
+from experiments.common.places import load_places
 from experiments.common.recipes import smaller
 from experiments.common.run import Run
 
@@ -101,8 +102,11 @@ class Collaborative(Flags):
     """How many; strategies that hand over a model once have one, in which nodes train as long as in all of these."""
     epochs: int = 5
     """That a node trains in a round."""
-    partition: Literal["drive", "segment", "dirichlet"] = "drive"
-    """Whose windows are whose: by drive, by part of the road, or each beam's by a draw of Dirichlet(α)."""
+    partition: Literal["drive", "segment", "dirichlet", "place"] = "drive"
+    """Whose windows are whose: by drive, by part of the road, each beam's by a draw of Dirichlet(α), or by place: nodes
+    take base stations in turn, those of several folders or of `--stations`, and are judged each at its own."""
+    stations: int = 1
+    """Base stations to simulate, each at a street of its own geometry; the drives are shared out among them."""
     alpha_dirichlet: float = 0.5
     """α: the less, the more unlike nodes are."""
     windows: int = 256
@@ -142,7 +146,10 @@ class Collaborative(Flags):
 
     def __post_init__(self):
         super().__post_init__()
-        expect_at_least(self, nodes=1, rounds=1, epochs=1, windows=1, sequences=1, noise=0, wait=1)
+        expect_at_least(self, nodes=1, rounds=1, epochs=1, windows=1, sequences=1, noise=0, wait=1, stations=1)
+        if self.stations > min(self.drives, 1 if self.source != "sim" else self.drives):
+            most = self.drives if self.source == "sim" else f"1 with --source {self.source}"
+            raise InputError(f"--stations: expected at most {most}, found {self.stations}")
         if self.engine == "flower" and (self.faults != Faults() or self.grid == "faults"):
             raise InputError("--faults: expected none with --engine flower, where nodes fail by themselves, found some")
         for name, known in (("strategies", STRATEGIES), ("sizes", SIZES)):
@@ -183,7 +190,7 @@ def run(config: Collaborative, network: Any = None) -> None:
         return
     config = quick(config) if config.quick else config
     run = Run("collaborative", config, soon=config.quick)
-    dataset, keys = open_dataset(run, config)
+    dataset, keys = open_dataset(run, config, load_drives=load_places)
     refuse_streamed(dataset)
     study = Study(run, dataset, keys, config, network)
     settings = GRIDS[config.grid](config)

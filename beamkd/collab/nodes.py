@@ -288,6 +288,32 @@ def by_drive(rng: np.random.Generator, windows: Windows, rows: np.ndarray, nodes
     return (rng.permutation(len(numbers)) % nodes)[place]
 
 
+def by_place(place: np.ndarray) -> Partition:
+    """Nodes take places in turn, and each has drives of its own place, dealt out at random.
+
+    Args:
+      place: of each drive by its number, whole numbers from 0.
+
+    Raises:
+      InputError: there is one place alone, or there are fewer nodes than places.
+    """
+    places = int(place.max()) + 1
+    if places < 2:
+        raise InputError("--partition place: expected several folders, or --stations, found a single place")
+
+    def partition(rng, windows, rows, nodes):
+        if nodes < places:
+            raise InputError(f"--nodes: expected {places} or more, as many as there are places, found {nodes}")
+        here, owners = place[np.asarray(windows.drive)[rows]], np.zeros(len(rows), int)
+        for number in range(places):
+            own = np.flatnonzero(here == number)
+            own_nodes = np.arange(number, nodes, places)
+            owners[own] = own_nodes[by_drive(rng, windows, rows[own], len(own_nodes))] if len(own) else 0
+        return owners
+
+    return partition
+
+
 def by_segment(rng: np.random.Generator, windows: Windows, rows: np.ndarray, nodes: int) -> np.ndarray:
     """Each node has a part of the road: windows whose best beam now is among some neighbours, as many to each node."""
     beams = _beams(windows, rows)

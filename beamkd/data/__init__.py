@@ -1,7 +1,7 @@
 """Windows and splits; DeepSense 6G folders, read and written; prepared TFDS datasets."""
 
 from beamkd.data.dataset import Dataset, deal
-from beamkd.data.deepsense import origin, read_deepsense, scenario_number, write_deepsense
+from beamkd.data.deepsense import count_drives, origin, read_deepsense, scenario_number, write_deepsense
 from beamkd.data.inputs import forward_of, initial_model, sensor_batch, sensor_input
 from beamkd.data.masks import with_masks
 from beamkd.data.stored import open_drives, store_drives
@@ -19,6 +19,7 @@ from beamkd.data.windows import (
 __all__ = [
     "Dataset",
     "Split",
+    "count_drives",
     "deal",
     "forward_of",
     "gather",

@@ -32,6 +32,7 @@ from experiments.common.federations import (
     partition_of,
 )
 from experiments.common.methods import train_on_labels
+from experiments.common.places import place_of_drives
 from experiments.common.rounds import LINKS, Course, run_course
 from experiments.common.run import Run
 
@@ -133,6 +134,26 @@ class Study:
         return read_graph(self.config.graph, self.config.nodes) if self.config.graph else None
 
     @functools.cached_property
+    def place(self) -> np.ndarray:
+        """Of each drive by its number; all 0 where there is one base station."""
+        return place_of_drives(self.config)
+
+    def judged(self, partition: str, part: str = "test") -> Rows:
+        """Windows of a part of the split that each node is judged on, [seeds, nodes, N]: its place's, if it has one.
+
+        Raises:
+          InputError: a node has none.
+        """
+        rows, nodes = to_host(getattr(self.dataset.split, part)), np.arange(self.config.nodes)
+        index, mask = (np.repeat(leaf[:, None], len(nodes), axis=1) for leaf in (rows.index, rows.mask))
+        if partition == "place":
+            here = self.place[np.asarray(self.dataset.windows.drive)[index]]
+            mask = mask & (here == (nodes % (self.place.max() + 1))[:, None])
+        for node in np.flatnonzero(~mask.any(-1).all(0)):
+            raise InputError(f"--partition place: expected windows to judge node {node} by in each seed, found none")
+        return Rows(index, mask)
+
+    @functools.cached_property
     def teacher(self) -> Trained:
         """The large network at the centre, on all windows and sensors."""
         model, fit = centre_teacher(self.dataset, self.keys), self.config.teacher_fit
@@ -144,7 +165,7 @@ class Study:
     def owners(self, partition: str, alpha: float) -> Rows:
         """Whose windows are whose, [seeds, nodes, N]."""
         seeds = range(self.config.seed, self.config.seed + self.config.seeds)
-        return owners(self.dataset, seeds, partition_of(partition, alpha), self.config.nodes)
+        return owners(self.dataset, seeds, partition_of(partition, alpha, self.place), self.config.nodes)
 
     def check(self, settings: Sequence[Setting]) -> None:
         """Look at what settings need before anything is trained.
@@ -154,6 +175,7 @@ class Study:
         """
         for setting in settings:
             self.owners(setting.partition, setting.alpha)
+            self.judged(setting.partition)
         if self.graph is not None:
             checked(self.graph)
 
@@ -214,33 +236,33 @@ class Study:
         )
 
         def measure(state: State) -> np.ndarray:
-            return self._top5(self._models(strategy, state, federation))
+            return self._top5(self._models(setting, strategy, state, federation), self.judged(setting.partition))
 
         with self.run.phase(setting.name):
             every = max(1, rounds // MEASURED) if self.network is None else rounds  # nodes hand over weights for it
             course = run_course(self.run, setting.name, keys, strategy, federation, rounds, active, measure, every)
             work = work_of(strategy, federation)
-        played = Played(setting, self._models(strategy, course.state, federation), course, work)
+        played = Played(setting, self._models(setting, strategy, course.state, federation), course, work)
         self.run.say(_summary(played, self.run.seconds["phases"][setting.name]))
         return played
 
-    def _models(self, strategy: Strategy, state: State, federation: Federation) -> tuple[Model, ...]:
+    def _models(self, setting: Setting, strategy: Strategy, state: State, federation: Federation) -> tuple[Model, ...]:
         """By which nodes predict, see `Played`."""
         models = strategy.deployed(state, federation)
-        if not strategy.exchange.central:
+        if not strategy.exchange.central or setting.partition == "place":
             return models
         params = jax.tree.map(lambda leaf: leaf[:, :1], models[0].params)
         return (dataclasses.replace(models[0], params=params),)
 
-    def _top5(self, models: tuple[Model, ...], part: str = "test") -> np.ndarray:
-        """Top-5 of each node on a part of the split, mean over slots, [seeds, nodes]."""
-        found = []
+    def _top5(self, models: tuple[Model, ...], rows: Rows) -> np.ndarray:
+        """Top-5 of each node on its rows [seeds, nodes, N], mean over slots, [seeds, nodes]."""
+        found, first = [], 0
         for model in models:
             seeds, nodes = jax.tree.leaves(model.params)[0].shape[:2]
             flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), model.params)
-            split = getattr(self.dataset.split, part)
-            rows = jax.tree.map(lambda leaf, nodes=nodes: jnp.repeat(leaf, nodes, 0), split)
-            scores = self._scorer(model.module, tuple(model.inputs.items()))(flat, rows)
+            own = jax.tree.map(lambda leaf: leaf[:, first : first + nodes].reshape(seeds * nodes, -1), rows)  # noqa: B023
+            first += nodes
+            scores = self._scorer(model.module, tuple(model.inputs.items()))(flat, own)
             top5 = np.asarray(over_all_batches(scores)["top5"])
             found.append(top5.mean(-1).reshape(seeds, nodes))
         return np.broadcast_to(np.concatenate(found, axis=1), (len(self.keys), self.config.nodes))
@@ -254,25 +276,36 @@ class Study:
 
         Of each setting the metrics, mean over nodes, and those of each node; bytes, operations, seconds, energy.
         """
-        networks = {"teacher": self.teacher}
+        networks, parts = {"teacher": self.teacher}, {}
         for each in played:
-            networks |= {f"{each.setting.name} {node}": Trained(model) for node, model in enumerate(_each(each.models))}
-        scores, test_drives, beams = evaluate_networks(self.run, self.dataset, networks)
+            for node, model in enumerate(_each(each.models)):
+                networks[name := f"{each.setting.name} {node}"] = Trained(model)
+                if each.setting.partition == "place":
+                    parts[name] = jax.tree.map(lambda leaf, node=node: leaf[:, node], self.judged("place"))
+        scores, test_drives, beams = evaluate_networks(self.run, self.dataset, networks, parts)
         methods = {}
         for each in played:
             count = len(_each(each.models))  # all nodes, or the centre's network alone
             names = [f"{each.setting.name} {node % count}" for node in range(self.config.nodes)]
             nodes = [scores[name] for name in names]
             near = self._near(each.setting, np.stack([beams[name] for name in names], axis=1))
-            methods[each.setting.name] = _mean_over_nodes(nodes) | near | self._spent(each)
-            if each.setting.name == "local":
+            judges = self._judges(each.setting, test_drives["number"])
+            methods[each.setting.name] = _mean_over_nodes(nodes, judges) | near | self._spent(each)
+            if each.setting.name == "local" and each.setting.partition != "place":
                 methods["best_node"] = self._best(each.models, nodes)
         return {**methods, "teacher": scores["teacher"]}, test_drives
 
     def _best(self, models: tuple[Model, ...], nodes: list[dict[str, Any]]) -> dict[str, Any]:
         """Metrics of the node that is best on the windows for validation, of each seed, out of those of all nodes."""
-        best = self._top5(models, "val").argmax(1)
+        best = self._top5(models, self.judged("drive", "val")).argmax(1)
         return jax.tree.map(lambda *values: np.stack([values[node][seed] for seed, node in enumerate(best)]), *nodes)
+
+    def _judges(self, setting: Setting, drives: np.ndarray) -> np.ndarray:
+        """How many nodes are judged on each drive, [D]."""
+        if setting.partition != "place":
+            return np.full(len(drives), self.config.nodes)
+        places = self.place.max() + 1
+        return np.bincount(np.arange(self.config.nodes) % places, minlength=places)[self.place[drives]]
 
     def described_nodes(self) -> list[dict[str, Any]]:
         """Nodes in the results: sensor, network, and how many windows and best beams the first seed gives them."""
@@ -320,11 +353,11 @@ class Study:
           beams: predicted for current slots of the test split, [seeds, nodes, N].
         """
         best = self._best_beams()
-        test, own = to_host((self.dataset.split.test, self.owners(setting.partition, setting.alpha)))
+        test, own = self.judged(setting.partition), to_host(self.owners(setting.partition, setting.alpha))
         right = {"near_known": np.full(beams.shape[:2], np.nan), "near_unknown": np.full(beams.shape[:2], np.nan)}
         for seed, node in np.ndindex(*beams.shape[:2]):
-            there = test.mask[seed]
-            wanted = best[test.index[seed][there]]
+            there = test.mask[seed, node]
+            wanted = best[test.index[seed, node][there]]
             near = np.abs(beams[seed, node][: len(there)][there] - wanted) <= NEAR
             known = np.isin(wanted, best[own.index[seed, node][own.mask[seed, node]]])
             for name, chosen in (("near_known", known), ("near_unknown", ~known)):
@@ -379,9 +412,11 @@ def _each(models: tuple[Model, ...]) -> list[Model]:
     ]
 
 
-def _mean_over_nodes(nodes: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Metrics of a setting from those of its nodes, which are kept, too."""
+def _mean_over_nodes(nodes: Sequence[dict[str, Any]], judges: np.ndarray) -> dict[str, Any]:
+    """Metrics of a setting from those of its nodes, which are kept, too; each drive has so many judges [D]."""
     mean = jax.tree.map(lambda *values: np.mean(values, axis=0), *nodes)
+    sums = [node["by_drive"] for node in nodes]
+    mean["by_drive"] = jax.tree.map(lambda *values: np.sum(values, axis=0) / judges[:, None], *sums)
     each = [{name: values for name, values in node.items() if name != "by_drive"} for node in nodes]
     return mean | {"nodes": each}
 

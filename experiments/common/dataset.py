@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from beamkd.base import FUTURE, Array, Model, Rows, as_taken
+from beamkd.base import FUTURE, Array, Drives, Model, Rows, as_taken
 from beamkd.claims import METRICS
 from beamkd.data import Dataset, deal, forward_of, make_windows, on_host, scenario_number
 from beamkd.models import count_weights, save_network
@@ -45,7 +46,9 @@ class Trained:
     fit: FitState | None = None
 
 
-def open_dataset(run: Run, config: Flags, future: int = FUTURE) -> tuple[Dataset, Array]:
+def open_dataset(
+    run: Run, config: Flags, future: int = FUTURE, load_drives: Callable[[Flags, Path], Drives] = load_drives
+) -> tuple[Dataset, Array]:
     """Read or simulate the data that the flags name, and deal out the drives: the dataset, and a key a seed.
 
     Windows ask for `future` slots ahead.
@@ -96,16 +99,17 @@ def keep_networks(run: Run, config: Flags, models: dict[str, Model]) -> None:
 
 
 def evaluate_networks(
-    run: Run, dataset: Dataset, networks: dict[str, Trained]
+    run: Run, dataset: Dataset, networks: dict[str, Trained], parts: Mapping[str, Rows] | None = None
 ) -> tuple[dict[str, dict], dict[str, Any], dict[str, np.ndarray]]:
-    """How networks do on the test split.
+    """How networks do on the test split; those that `parts` names on these windows of it, the others masked.
 
     Returns:
       By network its metrics [members, J + 1] and, by_drive, what claims are judged by, as `beamkd.claims` says;
       'number' of the D drives that any member tests, and the 'counts' of `beamkd.claims`; and by network the beams
       predicted for current slots, [members, N].
     """
-    test, drive = to_host(dataset.split.test), np.asarray(dataset.windows.drive)
+    test, parts = to_host((dataset.split.test, dict(parts or {})))
+    drive = np.asarray(dataset.windows.drive)
     numbers = np.unique(drive[test.index[test.mask]])
     scorers, methods, beams, counts = {}, {}, {}, {}
     for name, network in networks.items():
@@ -113,8 +117,10 @@ def evaluate_networks(
         program = model.module, *model.inputs.items()  # those that differ in their weights alone share one
         if program not in scorers:
             scorers[program] = scorer(run, dataset, model)
-        scores = scorers[program](model.params, dataset.split.test)
-        sums, counts = _by_drive(scores, test, drive, numbers)
+        rows = parts.get(name, test)
+        scores = scorers[program](model.params, rows)
+        sums, own = _by_drive(scores, rows, drive, numbers)
+        counts = counts if name in parts else own
         methods[name] = {**over_all_batches(scores), "by_drive": sums}
         beams[name] = scores.beams.reshape(len(scores.beams), -1)
         if network.fit:

@@ -6,9 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from beamkd.base import Array, Model, Rows, named_keys
-from beamkd.collab import Federation, by_dirichlet, by_drive, by_segment, make_group, share_out
+from beamkd.collab import Federation, by_dirichlet, by_drive, by_place, by_segment, make_group, share_out
 from beamkd.collab.nodes import Partition
 from beamkd.data import Dataset, initial_model
 from beamkd.models import SensorStudent, SensorTeacher
@@ -43,8 +44,10 @@ def kinds_of(nodes: int, sensors: Sequence[str], sizes: Sequence[str]) -> dict[N
     return {kind: turns.count(kind) for kind in dict.fromkeys(turns)}
 
 
-def partition_of(name: str, alpha: float) -> Partition:
-    """How windows are shared out, by its name."""
+def partition_of(name: str, alpha: float, place: np.ndarray) -> Partition:
+    """How windows are shared out, by its name; `place` is that of each drive by its number."""
+    if name == "place":
+        return by_place(place)
     return {"drive": by_drive, "segment": by_segment, "dirichlet": by_dirichlet(alpha)}[name]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from beamkd.base import InputError, Rows
-from beamkd.collab import by_dirichlet, by_drive, by_segment, share_out
+from beamkd.collab import by_dirichlet, by_drive, by_place, by_segment, share_out
 from tests.collab.federations import dataset_of
 
 
@@ -36,6 +36,13 @@ def test_drives_are_dealt_out_whole(dataset):
         assert not set.intersection(*drives) and {len(each) for each in drives} == {3}  # 9 to train on
 
 
+def test_nodes_take_places_in_turn_and_have_drives_of_their_own_there(dataset):
+    drive, place = np.asarray(dataset.windows.drive), np.arange(17) > 8  # drives are numbered from 1
+    for parts in parts_of(dataset, by_place(place.astype(int)), 3):
+        assert [{bool(here) for here in place[drive[part]]} for part in parts] == [{False}, {True}, {False}]
+        assert not set(drive[parts[0]]) & set(drive[parts[2]])
+
+
 def test_segments_are_neighbouring_beams_of_as_many_windows(dataset):
     for parts in parts_of(dataset, by_segment, 4):
         beams = [beams_of(dataset, part) for part in parts]
@@ -64,5 +71,9 @@ def test_what_leaves_a_node_without_windows_is_refused(dataset):
         share_out([0, 1], by_segment, dataset.windows, few, 5)
     with pytest.raises(InputError, match="^--alpha-dirichlet: expected a finite number of more than 0, found -1.0$"):
         by_dirichlet(-1.0)
+    with pytest.raises(InputError, match="^--partition place: expected several folders, .*, found a single place$"):
+        by_place(np.zeros(17, int))
+    with pytest.raises(InputError, match="^--nodes: expected 2 or more, as many as there are places, found 1$"):
+        share_out([0, 1], by_place(np.arange(17) % 2), dataset.windows, dataset.split.train, 1)
     with pytest.raises(InputError, match="^--nodes: expected 1 or more, found 0$"):
         share_out([0, 1], by_drive, dataset.windows, dataset.split.train, 0)

@@ -115,6 +115,8 @@ def test_strategies_that_need_equal_networks_are_left_out_unless_they_are_named(
         (["--noise", "1", "--clip", "0"], r"noise\.clip: expected a finite number of more than 0, found 0.0"),
         (["--rates.up", "0"], r"up: expected 1 or more, found 0.0"),
         (["--partition", "dirichlet", "--nodes", "300"], r"--nodes: expected windows for each of 300, found none for"),
+        (["--partition", "place"], r"--partition place: expected several folders, or --stations, found a single place"),
+        (["--stations", "11"], r"--stations: expected at most 10, found 11"),
         (["--graph", "GRAPH", "--strategies", "mutual"], r"--graph: expected 3 x 3 numbers in .*, found 2 x 3"),
         (["--graph", "NOWHERE", "--strategies", "mutual"], r"--graph: expected rows of 0 and 1 in .*, found: .*"),
     ],

@@ -157,6 +157,16 @@ def scenario_number(folder: Folder, scenario: int | None = None) -> int:
     return number_of(find_csv(Path(folder), scenario))
 
 
+def count_drives(folder: Folder, scenario: int | None = None) -> int:
+    """How many drives `read_deepsense` finds in a folder, whether or not their files are good.
+
+    Raises:
+      InputError: there is no such scenario, or its table is bad.
+    """
+    drive, _ = frame_order(read_table(folder, scenario, [INDEX, DRIVE], []))
+    return len(np.unique(drive))
+
+
 def _check_arguments(folders, scenario, lidar, sensors, simulated, broadside) -> None:
     if not folders:
         raise InputError("folder: expected a folder or more, found none")
