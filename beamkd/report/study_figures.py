@@ -80,7 +80,8 @@ def draw_differences(results: dict[str, Any], tables: list[dict[str, Any]]) -> p
         cut |= (middle < floor).any()
         for axes, table, rows in zip(column, tables, ahead, strict=True):
             _draw_bars(axes, results, compared(table), 100 * rows, floor)
-        column[0].set_xlim(floor - 0.06 * (top - floor), top + 0.06 * (top - floor))
+        room = 0.06 * (top - floor) or 1  # where all are level
+        column[0].set_xlim(floor - room, top + room)
         column[-1].set_xlabel(f"{COLUMNS[metric]}: difference to the first method, percentage points")
     for axes, right, table in zip(*panels.T, tables, strict=True):
         axes.set_title(table["title"], fontsize=10, fontweight="bold", loc="left")
