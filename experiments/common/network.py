@@ -40,7 +40,10 @@ CONNECTION = "beamkd"
 """Of Flower's configuration, to the network that is started here."""
 
 START = 60.0
-"""Seconds in which the SuperLink must be there."""
+"""Seconds in which the SuperLink must be there, and start a run."""
+
+WAITING = ("pending", "starting")
+"""How a run is before it starts."""
 
 DAYS = 30
 """For which a certificate is valid."""
@@ -119,11 +122,24 @@ def _submit(configuration: str, superlink: str, environment: dict[str, str]) -> 
         file.write_text(configuration)
         command = ["run", CHECKOUT, superlink, "--run-config", file, "--format", "json"]
         number = json.loads(_flower(command, environment))["run-id"]
-    subprocess.run(_words(["flwr", "log", number, superlink]), env=environment, check=False)
-    runs = json.loads(_flower(["ls", superlink, "--run-id", number, "--format", "json"], environment))["runs"]
-    status, details = runs[0]["status"], runs[0]["status-details"]
+    with subprocess.Popen(_words(["flwr", "log", number, superlink]), env=environment) as shown:
+        try:
+            shown.wait(START)
+        except subprocess.TimeoutExpired:
+            if _status(number, superlink, environment)[0] in WAITING:  # or it would for ever
+                shown.terminate()
+    status, details = _status(number, superlink, environment)
+    if status in WAITING:
+        _flower(["stop", number, superlink], environment)
+        raise InputError(f"--engine flower: expected a run in {START:g} s, found it {status} (see the SuperLink's log)")
     if status != "finished:completed":
         raise InputError(f"--engine flower: expected a run to its end, found it {status.replace(':', ', ')}: {details}")
+
+
+def _status(number: str, superlink: str, environment: dict[str, str]) -> tuple[str, str]:
+    """How a run is, and why."""
+    found = json.loads(_flower(["ls", superlink, "--run-id", number, "--format", "json"], environment))["runs"][0]
+    return found["status"], found["status-details"]
 
 
 def _flower(words: list, environment: dict[str, str]) -> str:
