@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from beamkd.base import InputError
 
@@ -120,8 +120,7 @@ def _submit(configuration: str, superlink: str, environment: dict[str, str]) -> 
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "run.toml"
         file.write_text(configuration)
-        command = ["run", CHECKOUT, superlink, "--run-config", file, "--format", "json"]
-        number = json.loads(_flower(command, environment))["run-id"]
+        number = _told(["run", CHECKOUT, superlink, "--run-config", file], environment)["run-id"]
     with subprocess.Popen(_words(["flwr", "log", number, superlink]), env=environment) as shown:
         try:
             shown.wait(START)
@@ -138,8 +137,20 @@ def _submit(configuration: str, superlink: str, environment: dict[str, str]) -> 
 
 def _status(number: str, superlink: str, environment: dict[str, str]) -> tuple[str, str]:
     """How a run is, and why."""
-    found = json.loads(_flower(["ls", superlink, "--run-id", number, "--format", "json"], environment))["runs"][0]
+    found = _told(["ls", superlink, "--run-id", number], environment)["runs"][0]
     return found["status"], found["status-details"]
+
+
+def _told(words: list, environment: dict[str, str]) -> dict[str, Any]:
+    """What a command of Flower tells.
+
+    Raises:
+      InputError: with what it says, if it fails.
+    """
+    said = json.loads(_flower([*words, "--format", "json"], environment))
+    if not said["success"]:
+        raise InputError(f"flwr {words[0]}: {' '.join(str(said.get('error-message')).split())}")
+    return said
 
 
 def _flower(words: list, environment: dict[str, str]) -> str:
