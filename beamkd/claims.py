@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,8 @@ METRICS = ("top1", "top5", "dba", "power_ratio")
 CONFIDENCE = 0.95
 RESAMPLES = 4999
 
-FEWEST = {"seeds": 5, "drives": 5}
-"""With fewer a claim stays open: their spread is not known well enough."""
+FEWEST = {"seeds": 5, "drives": 5, "roads": 3}
+"""With fewer a claim stays open: their spread is not known well enough. A single road is one that is given."""
 
 SAME = 1e-12
 """Differences that are no farther apart are equal but for rounding."""
@@ -102,6 +102,45 @@ def judge(claim: Claim, methods: Methods, counts: Counts, metric: str) -> dict[s
         "high": found.high,
         "verdict": verdict(found.low, found.high, claim.margin) if enough else "open",
         "slots": dict(zip(("difference", "low", "high"), found.slots, strict=True)),
+    }
+
+
+def judge_over_roads(judged: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Judge claims by several roads, each of which counts as much.
+
+    Roads are drawn first, then seeds and drives on each: so the spread of the roads' differences has that of all levels
+    in it (Cameron, Gelbach and Miller, 2011, of nested levels), and Student's t gives the interval for other roads.
+
+    Args:
+      judged: of each road what `judge_all` says; claims that not all roads have are left out.
+
+    Returns:
+      What `judge` gives, with the number of 'roads', and 'each' road's difference; and 'here', low and high for these
+      roads alone, whose intervals are taken as independent.
+    """
+    keys = ("claim", "statement", "metric", "better", "worse", "margin")
+    by_key = [{tuple(map(found.get, keys)): found for found in road} for road in judged]
+    shared = [key for key in by_key[0] if all(key in road for road in by_key)]
+    return [_over_roads(dict(zip(keys, key, strict=True)), [road[key] for road in by_key]) for key in shared]
+
+
+def _over_roads(claim: dict[str, Any], roads: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    each = np.array([road["difference"] for road in roads])
+    below, above = ([abs(road[end] - road["difference"]) for road in roads] for end in ("low", "high"))
+    mean, count = float(each.mean()), len(each)
+    enough = count >= FEWEST["roads"] and all(road["seeds"] >= FEWEST["seeds"] for road in roads)
+    wide = np.inf if count < 2 else -special.stdtrit(count - 1, (1 - CONFIDENCE) / 2) * each.std(ddof=1) / count**0.5
+    low, high = mean - float(wide), mean + float(wide)
+    return claim | {
+        "seeds": min(road["seeds"] for road in roads),
+        "drives": sum(road["drives"] for road in roads),
+        "roads": count,
+        "each": each.tolist(),
+        "difference": mean,
+        "low": low,
+        "high": high,
+        "here": [mean - float(np.linalg.norm(below)) / count, mean + float(np.linalg.norm(above)) / count],
+        "verdict": verdict(low, high, claim["margin"]) if enough else "open",
     }
 
 

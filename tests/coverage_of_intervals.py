@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 
-from beamkd.claims import interval, weighted_rates
+from beamkd.claims import interval, judge_over_roads, weighted_rates
 
 MIXES = {
     "drives": (0, 1, 0),
@@ -34,6 +34,32 @@ def coverage(seeds, drives, mix, datasets, split="inorder", skewed=False):
     return held / datasets
 
 
+ROADS = [(roads, spread) for roads in (3, 12) for spread in (0.0, 0.5)]
+"""Numbers of roads, and the standard deviation of their effects, those of a drive's being as 'measured'."""
+
+
+def coverage_over_roads(roads, spread, datasets, seeds=10, drives=13):
+    """Shares of `datasets` simulated differences over roads that hold the mean of all roads, and that of these."""
+    rng, held = np.random.default_rng(roads), np.zeros(2)
+    for _ in range(datasets):
+        effects, judged = spread * rng.normal(size=roads), []
+        for effect in effects:
+            windows, found = _differences(rng, seeds, drives, MIXES["measured"], "inorder", False)
+            sums = windows * (found + effect)
+            low, high = interval(lambda w, n=windows, s=sums: weighted_rates(w, s, n), seeds, drives)
+            mean = weighted_rates(np.ones((1, drives)), sums, windows).mean()
+            judged.append(
+                [{"difference": mean, "low": low[0], "high": high[0], "seeds": seeds, "drives": drives} | HEAD]
+            )
+        (found,) = judge_over_roads(judged)
+        low, high = found["here"]
+        held += found["low"] <= 0 <= found["high"], low <= effects.mean() <= high
+    return held / datasets
+
+
+HEAD = {"claim": "", "statement": "", "metric": "", "better": "", "worse": "", "margin": 0.0}
+
+
 def _differences(rng, seeds, drives, mix, split, skewed):
     """Windows and mean differences, [seeds, drives of all seeds, 1]."""
     pool = drives if split == "inorder" else 4 * drives
@@ -53,6 +79,10 @@ def main(datasets=1000):
         for name, mix in MIXES.items():
             found = [coverage(seeds, drives, mix, datasets, **options) for seeds, drives in SIZES]
             print(f"| {name}{title} | " + " | ".join(f"{100 * share:.1f}" for share in found) + " |", flush=True)
+    print("\n| roads | spread | other roads | these roads |\n| ---: | ---: | ---: | ---: |")
+    for roads, spread in ROADS:
+        others, these = 100 * coverage_over_roads(roads, spread, datasets)
+        print(f"| {roads} | {spread} | {others:.1f} | {these:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

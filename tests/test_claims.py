@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from beamkd.claims import FEWEST, METRICS, Claim, difference, interval, judge, judge_all, verdict, weighted_rates
+from beamkd.claims import (
+    FEWEST,
+    METRICS,
+    Claim,
+    difference,
+    interval,
+    judge,
+    judge_all,
+    judge_over_roads,
+    verdict,
+    weighted_rates,
+)
 from tests.coverage_of_intervals import MIXES, coverage
 
 RNG = np.random.default_rng(7)
@@ -249,3 +260,40 @@ def test_all_claims_are_judged_by_all_metrics_but_those_of_methods_that_are_not_
     assert [(claim["better"], claim["metric"]) for claim in found] == [
         (better, metric) for better in ("a", "a to b") for metric in METRICS
     ]
+
+
+def on_road(difference, half=0.01, claim="ours", **changes):
+    """What is judged on a road."""
+    head = {"claim": claim, "statement": "A beats B.", "metric": "top5", "better": "a", "worse": "b", "margin": 0.0}
+    found = {"seeds": 10, "drives": 12, "difference": difference, "low": difference - half, "high": difference + half}
+    return head | found | changes
+
+
+def test_other_roads_are_within_students_interval_of_the_roads_and_these_within_their_own():
+    each = np.array([0.01, 0.03, 0.02, 0.06])
+    (found,) = judge_over_roads([[on_road(value, half)] for value, half in zip(each, (0.03, 0.04, 0, 0), strict=True)])
+    low, high = stats.t.interval(0.95, 3, each.mean(), stats.sem(each))
+    np.testing.assert_allclose([found["difference"], found["low"], found["high"]], [0.03, low, high])
+    np.testing.assert_allclose(found["here"], [0.03 - 0.05 / 4, 0.03 + 0.05 / 4])  # a triangle of 3, 4 and 5
+    assert (found["roads"], found["seeds"], found["drives"], found["verdict"]) == (4, 10, 48, "open")
+    np.testing.assert_allclose(found["each"], each)
+
+
+@pytest.mark.parametrize(
+    ("values", "seeds", "expected"),
+    [((0.02, 0.03, 0.025), 10, "confirmed"), ((0.02, 0.02), 10, "open"), ((0.02, 0.03, 0.025), 4, "open")],
+)
+def test_few_roads_or_seeds_leave_claims_on_roads_open(values, seeds, expected):
+    (found,) = judge_over_roads([[on_road(value, seeds=seeds)] for value in values])
+    assert found["verdict"] == expected
+
+
+def test_a_single_road_says_nothing_of_others():
+    (found,) = judge_over_roads([[on_road(0.02)]])
+    assert (found["low"], found["high"], found["verdict"]) == (-np.inf, np.inf, "open")
+    np.testing.assert_allclose(found["here"], [0.01, 0.03])
+
+
+def test_claims_that_a_road_does_not_have_are_left_out():
+    roads = [[on_road(0.01), on_road(0.5, claim="other")], [on_road(0.03)]]
+    assert [found["claim"] for found in judge_over_roads(roads)] == ["ours"]
