@@ -18,6 +18,7 @@ from experiments.common.dataset import Trained, cost, cost_of, keep_networks, op
 from experiments.common.flags import main
 from experiments.common.methods import generator_module
 from experiments.common.recipes import affordable, smaller
+from experiments.common.roads import roads_of, study_roads
 from experiments.common.run import Run
 from experiments.common.study_flags import Study
 from experiments.common.study_grids import GRIDS, Distillation, teacher_method
@@ -70,7 +71,22 @@ QUICK_RECIPE = {"sequences": 500, "held_out": 100, "generator_fit": 50, "dfkd_fi
 
 
 def run(config: Study) -> None:
-    """Run the study; leaves its folder with results and report."""
+    """Run the study, on each road if there are several; leaves its folder with results and report."""
+    roads = roads_of(config)
+    if not roads:
+        _on_a_road(config)
+        return
+    run = study_roads(config, roads, _on_a_road)
+    if is_primary():
+        from beamkd.report import roads as report  # here, for Matplotlib would delay the first step
+
+        report.write(run.folder)
+        for table in report.console_tables(run.folder):
+            run.say(table)
+        run.say(f"report in {run.folder}, {run.seconds['total']:.0f} s in all")
+
+
+def _on_a_road(config: Study) -> None:
     config = _quick(config) if config.quick else config
     config = dataclasses.replace(config, beamkd=affordable(config.beamkd, config.sensors))
     run = Run("study", config)

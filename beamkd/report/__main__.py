@@ -7,7 +7,7 @@ from pathlib import Path
 import tyro
 
 from beamkd.base import InputError
-from beamkd.report import benchmark, collaborative, datafree, longterm, multimodal, study
+from beamkd.report import benchmark, collaborative, datafree, longterm, multimodal, roads, study
 from beamkd.report.results import read_results
 
 STUDIES = {
@@ -37,13 +37,17 @@ def main() -> None:
     """Draw the run again that the command line names, by the experiment that it is of."""
     config = tyro.cli(Redraw, prog="python -m beamkd.report")
     try:
-        experiment = read_results(config.run).get("experiment")
+        results = read_results(config.run)
+        experiment = results.get("experiment")
         if experiment not in REPORTS:
             raise InputError(f"{config.run}: expected a run of {', '.join(REPORTS)}, found one of {experiment}")
         if config.keep and experiment not in STUDIES:
             raise InputError(f"--keep: expected it with a study, found one of {experiment}")
-        REPORTS[experiment](config.run)
-        if config.keep:
+        several = experiment == "study" and "roads" in results
+        (roads.write if several else REPORTS[experiment])(config.run)
+        if config.keep and several:
+            roads.keep(config.run, config.keep)
+        elif config.keep:
             study.keep(config.run, config.keep, TABLES.get(experiment, lambda results: {}))
     except InputError as error:
         print(f"report: {error}", file=sys.stderr)

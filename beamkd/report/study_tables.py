@@ -14,7 +14,7 @@ def claim_rows(results: dict[str, Any]) -> Cells:
     """A row a claim and metric; what all rows of a claim share stands in the first alone."""
     rows, last = [["Claim", "Statement", "Comparison", "Metric", "Margin", "Difference", "Verdict"]], None
     for claim in results["claims"]:
-        shared = [claim["claim"], claim["statement"], _comparison(results, claim)]
+        shared = [claim["claim"], claim["statement"], comparison(results, claim)]
         found = span(claim["difference"], claim["low"], claim["high"])
         judged = [COLUMNS[claim["metric"]], f"{100 * claim['margin']:.1f}", found, claim["verdict"]]
         rows.append([*(shared if shared != last else [""] * len(shared)), *judged])
@@ -28,7 +28,7 @@ def claim_slot_rows(results: dict[str, Any]) -> Cells:
     rows = [["Claim", "Comparison", "Metric", *slot_names(slots)]]
     for claim in results["claims"]:
         spans = map(span, *(claim["slots"][end] for end in ("difference", "low", "high")))
-        rows.append([claim["claim"], _comparison(results, claim), COLUMNS[claim["metric"]], *spans])
+        rows.append([claim["claim"], comparison(results, claim), COLUMNS[claim["metric"]], *spans])
     return rows
 
 
@@ -90,7 +90,7 @@ def network_rows(results: dict[str, Any]) -> Cells:
     return rows
 
 
-def _comparison(results: dict[str, Any], claim: dict[str, Any]) -> str:
+def comparison(results: dict[str, Any], claim: dict[str, Any]) -> str:
     """Both sides in labels; a side of two methods is how near the first is to the second."""
     sides = [[label_of(results, name) for name in claim[side].split(" to ")] for side in ("better", "worse")]
     return " against ".join(side[0] if len(side) == 1 else f"({' to '.join(side)})" for side in sides)

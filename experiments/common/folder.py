@@ -35,11 +35,14 @@ CHECKPOINTS = "checkpoints"
 NETWORKS = "networks"
 """Likewise, with the networks that the run leaves."""
 
+ROADS = "roads"
+"""Likewise, with a run for each road of a study on several."""
+
 DRIVES = "drives"
 """Likewise, in which drives are kept that are streamed."""
 
 WRITTEN = (
-    *(CONFIG, RESULTS, METRICS, SECONDS, CHECKPOINTS, NETWORKS),
+    *(CONFIG, RESULTS, METRICS, SECONDS, CHECKPOINTS, NETWORKS, ROADS),
     *("config.writing", "results.writing", "seconds.writing"),
     *("report.md", "report.tex", "report.html", "figures.npz"),
     *("accuracy.png", "generator.png", "sequences.png", "drive.png"),

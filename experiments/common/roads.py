@@ -1,0 +1,51 @@
+"""A study on each of several roads, and what is claimed of roads."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from beamkd.base import InputError
+from beamkd.claims import judge_over_roads
+from experiments.common.flags import Flags
+from experiments.common.folder import CONFIG, RESULTS, ROADS, read_json
+from experiments.common.run import Run
+
+
+def roads_of(config: Flags) -> dict[str, Flags]:
+    """The flags of each road's own study, by the name of its folder; none if there is a single road.
+
+    Raises:
+      InputError: two folders have the same name.
+    """
+    if config.source != "deepsense" or len(config.data_dir) < 2:
+        return {}
+    roads: dict[str, Flags] = {}
+    for folder in config.data_dir:
+        name = Path(folder).resolve().name
+        if name in roads:
+            raise InputError(f"--data-dir: expected folders of unlike names, a road each, found two of name {name}")
+        roads[name] = dataclasses.replace(config, data_dir=(folder,))
+    return roads
+
+
+def study_roads(config: Flags, roads: dict[str, Flags], study: Callable[[Any], None]) -> Run:
+    """Run the study of each road in a folder of its own within that of the run, and judge the claims over all."""
+    run, found = Run("study", config), {}
+    for name, own in roads.items():
+        folder = run.folder / ROADS / name
+        run.say(f"road {name}")
+        with run.phase(name):
+            study(dataclasses.replace(own, out=folder, resume=config.resume and (folder / CONFIG).exists()))
+        found[name] = read_json(folder / RESULTS)
+    claims = judge_over_roads([[_bounded(claim) for claim in road["claims"]] for road in found.values()])
+    run.finish(roads=found, claims=claims)
+    return run
+
+
+def _bounded(claim: dict[str, Any]) -> dict[str, Any]:
+    """A claim of results.json, where null stands for what has no bound."""
+    ends = {"low": -np.inf, "high": np.inf}
+    return claim | {end: bound if claim[end] is None else claim[end] for end, bound in ends.items()}

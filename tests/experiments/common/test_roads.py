@@ -1,0 +1,78 @@
+"""Studies on several roads: a run for each, claims over all, and their report."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from beamkd.base import InputError
+from beamkd.report import roads as report
+from beamkd.report.__main__ import main as redraw
+from experiments.common.roads import roads_of, study_roads
+from experiments.common.study_flags import Study
+
+AHEAD = {"Scenario1": 0.01, "Scenario8": 0.02, "Scenario9": 0.06}
+
+
+def judged(difference, low, high):
+    head = {"claim": "ours", "statement": "A beats B.", "metric": "top5", "better": "a", "worse": "b", "margin": 0.0}
+    return head | {"seeds": 10, "drives": 12, "difference": difference, "low": low, "high": high}
+
+
+def of_a_road(config):
+    """In place of a study: leaves results, of which a claim on the first road has no bounds."""
+    (folder,) = config.data_dir
+    ahead = AHEAD[folder.name]
+    ends = (None, None) if folder.name == "Scenario1" else (ahead - 0.03, ahead + 0.03)
+    rows = {metric: [[0.5, 0.4]] for metric in ("top1", "top5", "power_ratio")}
+    results = {
+        "claims": [judged(ahead, *ends)],
+        "labels": {"a": "ours", "b": "teacher"},
+        "methods": {"a": rows, "b": rows},
+    }
+    results["tables"] = [{"title": "Main", "methods": ["b", "a"], "teacher": "b"}]
+    config.out.mkdir(parents=True)
+    (config.out / "results.json").write_text(json.dumps(results))
+
+
+@pytest.fixture
+def several(tmp_path):
+    folders = tuple(tmp_path / name for name in AHEAD)
+    return Study(source="deepsense", data_dir=folders, out=tmp_path / "run")
+
+
+def test_each_road_has_a_run_of_its_own_and_claims_are_over_all(several, monkeypatch, capsys):
+    study_roads(several, roads_of(several), of_a_road)
+    found = json.loads((several.out / "results.json").read_text())
+    assert list(found["roads"]) == list(AHEAD)
+    for name, road in found["roads"].items():
+        assert road == json.loads((several.out / "roads" / name / "results.json").read_text())
+    (claim,) = found["claims"]
+    each = np.array([*AHEAD.values()])
+    low, high = stats.t.interval(0.95, 2, each.mean(), stats.sem(each))
+    np.testing.assert_allclose([claim["difference"], claim["low"], claim["high"]], [0.03, low, high])
+    assert claim["here"] == [None, None]  # the first road has no bounds
+    report.write(several.out)
+    text = (several.out / "report.md").read_text()
+    assert f"| ours | ours against teacher | Top-5 | 0.0 | +3.00 [{100 * low:.2f}".replace("[-", "[−") in text
+    assert "| +3.00 [−∞, +∞] | open | +1.00 | +2.00 | +6.00 |" in text
+    assert "| Scenario9 | teacher | 45.0 | 45.0 | 45.0 |" in text
+    kept = several.out.parent / "kept.md"
+    monkeypatch.setattr("sys.argv", ["report", str(several.out), "--keep", str(kept)])
+    redraw()
+    assert kept.read_text() == text and json.loads(kept.with_suffix(".json").read_text())["claims"]
+    assert len(report.console_tables(several.out)) == 1
+
+
+def test_a_single_road_is_no_study_of_several():
+    assert not roads_of(Study()) and not roads_of(Study(source="deepsense", data_dir=(Path("a"),)))
+
+
+def test_roads_of_one_name_are_refused():
+    several = Study(source="deepsense", data_dir=(Path("a/Scenario8"), Path("b/Scenario8")))
+    with pytest.raises(
+        InputError, match="^--data-dir: expected folders of unlike names, a road each, found two of name"
+    ):
+        roads_of(several)
