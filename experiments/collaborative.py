@@ -17,6 +17,7 @@ from beamkd.collab import CODECS, STRATEGIES, Faults, Noise, Rates, UnlikeNodes,
 from beamkd.collab.aggregate import AGGREGATES
 from beamkd.collab.strategies import Synthesis
 from beamkd.training import FitConfig, is_primary
+from experiments.common.collab_results import described_nodes, frame_bytes, places, tested
 from experiments.common.collab_study import HANDED_OVER_ONCE, Played, Setting, Study
 from experiments.common.comparison import Comparison, Method, costs, judged, refuse_streamed, say_tables
 from experiments.common.dataset import Trained, open_dataset
@@ -200,13 +201,13 @@ def run(config: Collaborative, network: Any = None) -> None:
     networks = {"teacher": study.teacher, **{name: Trained(model) for name, model in study.networks.items()}}
     played, left_out = _play(study, settings)
     with run.phase("evaluation"):
-        methods, test_drives = study.tested(played)
+        methods, test_drives = tested(study, played)
     shown = _methods(played, methods)
     comparison = Comparison(TABLES[config.grid], [*shown.values()], teacher=next(iter(shown)))
     parts = judged(config, dataset, [comparison], shown, methods, test_drives, _claims(shown))
     _keep_map(run, study)
     parts |= {"models": costs(run, dataset, networks, timed=not config.quick), "left_out": left_out}
-    run.finish(**parts, nodes=study.described_nodes(), frame_bytes=study.frame_bytes())
+    run.finish(**parts, nodes=described_nodes(study), frame_bytes=frame_bytes(study))
     if is_primary():
         from beamkd.report import collaborative  # here, for Matplotlib would delay the first step
 
@@ -310,7 +311,7 @@ GRIDS = {
 def _keep_map(run: Run, study: Study) -> None:
     """Arrays behind the map: where the windows of each node were, of the first seed."""
     if is_primary():
-        position, owner = study.places()
+        position, owner = places(study)
         np.savez_compressed(run.folder / "figures.npz", position=position, owner=owner)
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from beamkd.collab.strategies import CO_BOOSTING, mutual
 from beamkd.collab.strategies.mutual import checked
 from beamkd.data import Dataset
 from beamkd.training import Scores, to_host
-from experiments.common.dataset import Trained, evaluate_networks, over_all_batches, scorer
+from experiments.common.dataset import Trained, over_all_batches, scorer
 from experiments.common.federations import (
     NodeKind,
     centre_teacher,
@@ -50,9 +49,6 @@ BY_TEACHER = ("central_kd", "progressive")
 
 MEASURED = 10
 """How often accuracy is measured over the rounds."""
-
-NEAR = 2
-"""Beams from the best one that still are near it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,7 +232,7 @@ class Study:
         )
 
         def measure(state: State) -> np.ndarray:
-            return self._top5(self._models(setting, strategy, state, federation), self.judged(setting.partition))
+            return self.top5(self._models(setting, strategy, state, federation), self.judged(setting.partition))
 
         with self.run.phase(setting.name):
             every = max(1, rounds // MEASURED) if self.network is None else rounds  # nodes hand over weights for it
@@ -254,7 +250,7 @@ class Study:
         params = jax.tree.map(lambda leaf: leaf[:, :1], models[0].params)
         return (dataclasses.replace(models[0], params=params),)
 
-    def _top5(self, models: tuple[Model, ...], rows: Rows) -> np.ndarray:
+    def top5(self, models: tuple[Model, ...], rows: Rows) -> np.ndarray:
         """Top-5 of each node on its rows [seeds, nodes, N], mean over slots, [seeds, nodes]."""
         found, first = [], 0
         for model in models:
@@ -270,120 +266,6 @@ class Study:
     @functools.cache  # noqa: B019
     def _scorer(self, module: nn.Module, inputs: tuple) -> Callable[[Any, Rows], Scores]:
         return scorer(self.run, self.dataset, Model(module, None, dict(inputs)))
-
-    def tested(self, played: Sequence[Played]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-        """Settings in the results, and the test drives as `evaluate_networks` has them.
-
-        Of each setting the metrics, mean over nodes, and those of each node; bytes, operations, seconds, energy.
-        """
-        networks, parts = {"teacher": self.teacher}, {}
-        for each in played:
-            for node, model in enumerate(_each(each.models)):
-                networks[name := f"{each.setting.name} {node}"] = Trained(model)
-                if each.setting.partition == "place":
-                    parts[name] = jax.tree.map(lambda leaf, node=node: leaf[:, node], self.judged("place"))
-        scores, test_drives, beams = evaluate_networks(self.run, self.dataset, networks, parts)
-        methods = {}
-        for each in played:
-            count = len(_each(each.models))  # all nodes, or the centre's network alone
-            names = [f"{each.setting.name} {node % count}" for node in range(self.config.nodes)]
-            nodes = [scores[name] for name in names]
-            near = self._near(each.setting, np.stack([beams[name] for name in names], axis=1))
-            judges = self._judges(each.setting, test_drives["number"])
-            methods[each.setting.name] = _mean_over_nodes(nodes, judges) | near | self._spent(each)
-            if each.setting.name == "local" and each.setting.partition != "place":
-                methods["best_node"] = self._best(each.models, nodes)
-        return {**methods, "teacher": scores["teacher"]}, test_drives
-
-    def _best(self, models: tuple[Model, ...], nodes: list[dict[str, Any]]) -> dict[str, Any]:
-        """Metrics of the node that is best on the windows for validation, of each seed, out of those of all nodes."""
-        best = self._top5(models, self.judged("drive", "val")).argmax(1)
-        return jax.tree.map(lambda *values: np.stack([values[node][seed] for seed, node in enumerate(best)]), *nodes)
-
-    def _judges(self, setting: Setting, drives: np.ndarray) -> np.ndarray:
-        """How many nodes are judged on each drive, [D]."""
-        if setting.partition != "place":
-            return np.full(len(drives), self.config.nodes)
-        places = self.place.max() + 1
-        return np.bincount(np.arange(self.config.nodes) % places, minlength=places)[self.place[drives]]
-
-    def described_nodes(self) -> list[dict[str, Any]]:
-        """Nodes in the results: sensor, network, and how many windows and best beams the first seed gives them."""
-        rows = jax.tree.map(lambda leaf: np.asarray(leaf[0]), self._usual_owners())
-        best = self._best_beams()
-        kinds = [kind for kind, count in self.kinds.items() for _ in range(count)]
-        return [
-            {
-                "sensor": kind.sensor,
-                "size": kind.size,
-                "windows": int(mask.sum()),
-                "beams": len(np.unique(best[index[mask]])),
-            }
-            for kind, index, mask in zip(kinds, rows.index, rows.mask, strict=True)
-        ]
-
-    def frame_bytes(self) -> dict[str, int]:
-        """Bytes of a frame of each sensor, as it is stored; masks have a bit a place."""
-        frames = self.dataset.windows.frames.sensors
-        return {name: leaf.dtype.itemsize * math.prod(leaf.shape[1:]) for name, leaf in frames.items()}
-
-    def places(self) -> tuple[np.ndarray, np.ndarray]:
-        """Where nodes' windows of the first seed were, m [N, 2], and whose each is [N]."""
-        rows = jax.tree.map(lambda leaf: np.asarray(leaf[0]), self._usual_owners())
-        frames = np.asarray(self.dataset.windows.predicted)[:, 0]
-        position = np.asarray(self.dataset.windows.frames.position)[frames]
-        owner = np.broadcast_to(np.arange(len(rows.mask))[:, None], rows.mask.shape)
-        return position[rows.index[rows.mask]], owner[rows.mask]
-
-    def _usual_owners(self) -> Rows:
-        return self.owners(self.config.partition, self.config.alpha_dirichlet)
-
-    def _best_beams(self) -> np.ndarray:
-        """Of the current slot of each window."""
-        frames = np.asarray(self.dataset.windows.predicted)[:, 0]
-        return np.asarray(self.dataset.windows.frames.beam)[frames]
-
-    def _near(self, setting: Setting, beams: np.ndarray) -> dict[str, np.ndarray]:
-        """How often nodes are near the best beam, mean over nodes, [seeds]: where they know it, and where they do not.
-
-        That is, where they have learned from a window whose best beam it is. NaN where there is no such window.
-
-        Args:
-          setting: whose windows are whose.
-          beams: predicted for current slots of the test split, [seeds, nodes, N].
-        """
-        best = self._best_beams()
-        test, own = self.judged(setting.partition), to_host(self.owners(setting.partition, setting.alpha))
-        right = {"near_known": np.full(beams.shape[:2], np.nan), "near_unknown": np.full(beams.shape[:2], np.nan)}
-        for seed, node in np.ndindex(*beams.shape[:2]):
-            there = test.mask[seed, node]
-            wanted = best[test.index[seed, node][there]]
-            near = np.abs(beams[seed, node][: len(there)][there] - wanted) <= NEAR
-            known = np.isin(wanted, best[own.index[seed, node][own.mask[seed, node]]])
-            for name, chosen in (("near_known", known), ("near_unknown", ~known)):
-                if chosen.any():
-                    right[name][seed, node] = near[chosen].mean()
-        return {name: _mean_of_numbers(values) for name, values in right.items()}
-
-    def _spent(self, played: Played) -> dict[str, Any]:
-        """What a setting took; bytes, seconds and joules [seeds]."""
-        ledger, work, rates = played.course.ledger, played.work, self.config.rates
-        by_link = {link: ledger.total(link) + np.zeros(len(self.keys), int) for link in LINKS}
-        curve = played.course.curve.mean(-1)
-        measured = ~np.isnan(curve[:, 0])
-        return {
-            "bytes_up": by_link["up"],
-            "bytes_down": by_link["down"],
-            "bytes_between": by_link["between"] + by_link["edge up"] + by_link["edge down"],
-            "rounds": len(curve),
-            "curve": {"rounds": 1 + np.flatnonzero(measured), "top5": curve[measured].T},
-            "flops_nodes": work.nodes,
-            "flops_centre": work.centre,
-            "seconds": ledger.seconds(work, rates) + np.zeros(len(self.keys)),
-            "joules": ledger.joules(work, rates) + np.zeros(len(self.keys)),
-            "refused": played.course.state.refused,
-            "suspected": played.course.state.suspected,
-        }
 
 
 def read_graph(path: Path, nodes: int) -> np.ndarray:
@@ -401,31 +283,6 @@ def read_graph(path: Path, nodes: int) -> np.ndarray:
         found = " x ".join(map(str, graph.shape))
         raise InputError(f"--graph: expected {nodes} x {nodes} numbers in {path}, found {found}")
     return graph
-
-
-def _each(models: tuple[Model, ...]) -> list[Model]:
-    """Networks [seeds, nodes, ...] one by one, [seeds, ...]."""
-    return [
-        dataclasses.replace(model, params=jax.tree.map(lambda leaf, node=node: leaf[:, node], model.params))
-        for model in models
-        for node in range(jax.tree.leaves(model.params)[0].shape[1])
-    ]
-
-
-def _mean_over_nodes(nodes: Sequence[dict[str, Any]], judges: np.ndarray) -> dict[str, Any]:
-    """Metrics of a setting from those of its nodes, which are kept, too; each drive has so many judges [D]."""
-    mean = jax.tree.map(lambda *values: np.mean(values, axis=0), *nodes)
-    sums = [node["by_drive"] for node in nodes]
-    mean["by_drive"] = jax.tree.map(lambda *values: np.sum(values, axis=0) / judges[:, None], *sums)
-    each = [{name: values for name, values in node.items() if name != "by_drive"} for node in nodes]
-    return mean | {"nodes": each}
-
-
-def _mean_of_numbers(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis of what is no NaN; NaN where nothing is."""
-    there = ~np.isnan(values)
-    total = np.where(there, values, 0).sum(-1)
-    return np.divide(total, there.sum(-1), out=np.full_like(total, np.nan), where=there.any(-1))
 
 
 def _summary(played: Played, seconds: float) -> str:

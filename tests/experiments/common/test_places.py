@@ -12,7 +12,8 @@ from beamkd.sim import Street
 from beamkd.training import map_members
 from experiments.collaborative import Collaborative
 from experiments.common import places
-from experiments.common.collab_study import Setting, Study, _mean_over_nodes
+from experiments.common.collab_results import _judges, _mean_over_nodes
+from experiments.common.collab_study import Setting, Study
 from experiments.common.dataset import Trained, evaluate_networks
 from tests.collab.federations import dataset_of, keys_of, networks
 
@@ -81,7 +82,7 @@ def test_metrics_of_nodes_at_places_are_those_of_all_drives_once():
     scores, tested, _ = evaluate_networks(
         study.run, study.dataset, {"teacher": trained, **dict.fromkeys(parts, trained)}, parts
     )
-    found = _mean_over_nodes([scores[name] for name in parts], study._judges(PLACE, tested["number"]))
+    found = _mean_over_nodes([scores[name] for name in parts], _judges(study, PLACE, tested["number"]))
     counts = tested["counts"]["top5"]
     # One network at all nodes: each drive's right answers are the network's, and a node's share is that of its drives.
     for metric in ("top1", "top5", "dba"):
