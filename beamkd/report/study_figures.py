@@ -19,6 +19,9 @@ MARKERS = "o^Dvp<h>d*"
 REAL, DATA_FREE = "#7f9fbf", "#d62728"
 """Colours of bars, by what a method has seen."""
 
+LETTERS = 165
+"""That fit in a line above a figure."""
+
 
 def draw_accuracy(results: dict[str, Any], tables: list[dict[str, Any]]) -> plt.Figure:
     """Top-1 and top-5 accuracy by slot of the methods of the first table, with standard errors over seeds."""
@@ -27,7 +30,8 @@ def draw_accuracy(results: dict[str, Any], tables: list[dict[str, Any]]) -> plt.
     for axes, metric in zip(panels, SHOWN, strict=True):
         _draw_slots(axes, results, names, metric)
     handles, labels = panels[0].get_legend_handles_labels()
-    style = {"ncols": min(5, math.ceil(len(names) / 2)), "frameon": False}
+    columns = max(1, LETTERS // (max(map(len, labels)) + 6))  # a marker takes the room of six
+    style = {"ncols": min(columns, 5, math.ceil(len(names) / 2)), "frameon": False, "fontsize": 9}
     title = f"{tables[0]['title']}; filled: data-free; bars: standard error over seeds"
     figure.legend(handles, labels, loc="outside upper center", title=title, **style)
     return figure
