@@ -16,6 +16,7 @@ STRATEGIES = ("fedavg", "fedmd", "datafree")
 
 def study(folder, *flags):
     command = [sys.executable, "-m", "experiments.collaborative", "--quick", "--strategies", *STRATEGIES]
+    command += ["--sensors", "gps", "--rounds", "1"]  # more of them: tests/collab/test_flower.py
     done = subprocess.run([*command, "--out", str(folder), *flags], capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads((folder / "results.json").read_text())["methods"], done.stdout
