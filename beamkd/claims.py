@@ -109,7 +109,8 @@ def judge_over_roads(judged: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict
     """Judge claims by several roads, each of which counts as much.
 
     Roads are drawn first, then seeds and drives on each: so the spread of the roads' differences has that of all levels
-    in it (Cameron, Gelbach and Miller, 2011, of nested levels), and Student's t gives the interval for other roads.
+    in it (Cameron, Gelbach and Miller, 2011, of nested levels), and Student's t gives the interval for other roads; it
+    is no shorter than that for these.
 
     Args:
       judged: of each road what `judge_all` says; claims that not all roads have are left out.
@@ -130,7 +131,9 @@ def _over_roads(claim: dict[str, Any], roads: Sequence[Mapping[str, Any]]) -> di
     mean, count = float(each.mean()), len(each)
     enough = count >= FEWEST["roads"] and all(road["seeds"] >= FEWEST["seeds"] for road in roads)
     wide = np.inf if count < 2 else -special.stdtrit(count - 1, (1 - CONFIDENCE) / 2) * each.std(ddof=1) / count**0.5
-    low, high = mean - float(wide), mean + float(wide)
+    here = [mean - float(np.linalg.norm(below)) / count, mean + float(np.linalg.norm(above)) / count]
+    # Roads that are near one another by chance say no more of others than of themselves.
+    low, high = min(mean - float(wide), here[0]), max(mean + float(wide), here[1])
     return claim | {
         "seeds": min(road["seeds"] for road in roads),
         "drives": sum(road["drives"] for road in roads),
@@ -139,7 +142,7 @@ def _over_roads(claim: dict[str, Any], roads: Sequence[Mapping[str, Any]]) -> di
         "difference": mean,
         "low": low,
         "high": high,
-        "here": [mean - float(np.linalg.norm(below)) / count, mean + float(np.linalg.norm(above)) / count],
+        "here": here,
         "verdict": verdict(low, high, claim["margin"]) if enough else "open",
     }
 

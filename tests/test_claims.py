@@ -279,6 +279,12 @@ def test_other_roads_are_within_students_interval_of_the_roads_and_these_within_
     np.testing.assert_allclose(found["each"], each)
 
 
+def test_roads_that_are_near_by_chance_say_no_more_of_others_than_of_themselves():
+    (found,) = judge_over_roads([[on_road(0.02, 0.03)] for _ in range(4)])
+    np.testing.assert_allclose([found["low"], found["high"]], [0.005, 0.035])
+    np.testing.assert_allclose(found["here"], [0.005, 0.035])
+
+
 @pytest.mark.parametrize(
     ("values", "seeds", "expected"),
     [((0.02, 0.03, 0.025), 10, "confirmed"), ((0.02, 0.02), 10, "open"), ((0.02, 0.03, 0.025), 4, "open")],
