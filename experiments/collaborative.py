@@ -184,12 +184,11 @@ def run(config: Collaborative, network: Any = None) -> None:
       config: the flags.
       network: the nodes of a network (`beamkd.collab.flower.Nodes`), for which this is the centre.
     """
-    if config.engine == "flower" and network is None:
-        small = quick(config) if config.quick else config
-        folder = config.out or Path("runs") / "collaborative"
-        run_on_network(folder, small.nodes, config.superlink, sys.argv[1:], config.resume)
-        return
     config = quick(config) if config.quick else config
+    if config.engine == "flower" and network is None:
+        folder = config.out or Path("runs") / "collaborative"
+        run_on_network(folder, config.nodes, config.superlink, sys.argv[1:], config.resume)
+        return
     run = Run("collaborative", config, soon=config.quick)
     dataset, keys = open_dataset(run, config, load_drives=load_places)
     refuse_streamed(dataset)

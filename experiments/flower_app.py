@@ -27,18 +27,18 @@ server = ServerApp()
 def centre(grid: Grid, context: Context) -> None:
     """Run the study, its nodes being on the network."""
     config = dataclasses.replace(_flags(context), out=Path(context.run_config[OUT]))
-    count = (quick(config) if config.quick else config).nodes
     try:
-        run(config, Nodes(grid, count, config.wait, functools.partial(print, flush=True)))
+        run(config, Nodes(grid, config.nodes, config.wait, functools.partial(print, flush=True)))
     except SystemExit as stop:  # Flower would take it for a crash of its own
         raise RuntimeError(f"stopped with status {stop.code}") from None
 
 
 def _flags(context: Context) -> Any:
-    """The flags of the command that started the run; JAX is set up as for it."""
+    """The flags of the command that started the run, as a run has them; JAX is set up as for it."""
     prepare()
     logging.getLogger("flwr").propagate = False  # it has a handler of its own
-    return parsed("collaborative", Collaborative, json.loads(context.run_config[FLAGS]))
+    config = parsed("collaborative", Collaborative, json.loads(context.run_config[FLAGS]))
+    return quick(config) if config.quick else config
 
 
 def _number(context: Context) -> int:
@@ -48,7 +48,6 @@ def _number(context: Context) -> int:
 def _place(context: Context, name: str) -> Place:
     """Where a node stands in a setting: it opens the data as the flags say, or those in its own folder."""
     config, folder = _flags(context), Path(context.node_config["folder"])
-    config = quick(config) if config.quick else config
     data = context.node_config.get("data-dir")
     changes = {"data_dir": (Path(data),)} if data else {}
     config = dataclasses.replace(config, out=folder / "run", resume=False, **changes)

@@ -1,6 +1,5 @@
 """The report of a study on several roads: claims over all, and how methods do on each."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +7,8 @@ from rich.table import Table
 
 from beamkd.report.page import write_report
 from beamkd.report.results import read_results, time_section
-from beamkd.report.study import KEPT_DECIMALS
-from beamkd.report.study_tables import beside_teacher, comparison, label_of
+from beamkd.report.study import keep_rounded
+from beamkd.report.study_tables import beside_teacher, comparison, label_of, without_repeats
 from beamkd.report.tables import COLUMNS, Cells, markdown_table, percent, points, span, terminal_table
 
 NOTES = {
@@ -36,10 +35,7 @@ def write(folder: Path) -> None:
 def keep(folder: Path, path: Path) -> None:
     """Write the tables of the study in `folder` to `path`, Markdown, and the claims beside it, JSON."""
     results = read_results(folder)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    kept = {name: results[name] for name in ("experiment", "config", "environment", "claims", "seconds")}
-    kept = json.loads(json.dumps(kept), parse_float=lambda digits: round(float(digits), KEPT_DECIMALS))
-    path.with_suffix(".json").write_text(json.dumps(kept) + "\n")
+    keep_rounded(path, {name: results[name] for name in ("experiment", "config", "environment", "claims", "seconds")})
     path.write_text(_markdown(results))
 
 
@@ -51,7 +47,7 @@ def console_tables(folder: Path) -> list[Table]:
 
 def claim_rows(results: dict[str, Any]) -> Cells:
     """A row a claim and metric, with the difference on each road at its end."""
-    roads, last = results["roads"], None
+    roads = results["roads"]
     head = ["Claim", "Comparison", "Metric", "Margin", "Other roads", "These roads", "Verdict"]
     rows = [[*head, *roads]]
     for claim in results["claims"]:
@@ -59,9 +55,8 @@ def claim_rows(results: dict[str, Any]) -> Cells:
         mean = claim["difference"]
         found = [span(mean, claim["low"], claim["high"]), span(mean, *claim["here"]), claim["verdict"]]
         judged = [COLUMNS[claim["metric"]], f"{100 * claim['margin']:.1f}", *found, *map(points, claim["each"])]
-        rows.append([*(shared if shared != last else [""] * len(shared)), *judged])
-        last = shared
-    return rows
+        rows.append([*shared, *judged])
+    return without_repeats(rows, 2)
 
 
 def method_rows(results: dict[str, Any]) -> Cells:

@@ -106,10 +106,16 @@ def keep(folder: Path, path: Path, tables: Tables = lambda results: {}) -> None:
         for name, method in results["methods"].items()
     }
     results["test_drives"] = {"number": results["test_drives"]["number"]}
+    results = keep_rounded(path, results)
+    path.write_text(_markdown(results, claim_rows(results), method_tables(results), {}, tables(results)))
+
+
+def keep_rounded(path: Path, results: dict[str, Any]) -> dict[str, Any]:
+    """Write results to the JSON file beside `path`, rounded, and give them so."""
     path.parent.mkdir(parents=True, exist_ok=True)
     results = json.loads(json.dumps(results), parse_float=lambda digits: round(float(digits), KEPT_DECIMALS))
     path.with_suffix(".json").write_text(json.dumps(results) + "\n")
-    path.write_text(_markdown(results, claim_rows(results), method_tables(results), {}, tables(results)))
+    return results
 
 
 def console_tables(folder: Path) -> list[Table]:

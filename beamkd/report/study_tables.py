@@ -12,14 +12,21 @@ SHOWN = ("top1", "top5")
 
 def claim_rows(results: dict[str, Any]) -> Cells:
     """A row a claim and metric; what all rows of a claim share stands in the first alone."""
-    rows, last = [["Claim", "Statement", "Comparison", "Metric", "Margin", "Difference", "Verdict"]], None
+    rows = [["Claim", "Statement", "Comparison", "Metric", "Margin", "Difference", "Verdict"]]
     for claim in results["claims"]:
         shared = [claim["claim"], claim["statement"], comparison(results, claim)]
         found = span(claim["difference"], claim["low"], claim["high"])
         judged = [COLUMNS[claim["metric"]], f"{100 * claim['margin']:.1f}", found, claim["verdict"]]
-        rows.append([*(shared if shared != last else [""] * len(shared)), *judged])
-        last = shared
-    return rows
+        rows.append([*shared, *judged])
+    return without_repeats(rows, 3)
+
+
+def without_repeats(rows: Cells, columns: int) -> Cells:
+    """A table whose first columns are empty where they are as in the row before."""
+    pairs = zip(rows, rows[1:], strict=False)
+    return rows[:1] + [
+        [""] * columns + row[columns:] if row[:columns] == last[:columns] else row for last, row in pairs
+    ]
 
 
 def claim_slot_rows(results: dict[str, Any]) -> Cells:

@@ -12,28 +12,26 @@ from beamkd.base import Rows
 from beamkd.collab import STRATEGIES, Federation, Ledger, run_rounds
 from beamkd.data import Dataset, deal, make_windows
 from beamkd.sim import Street, simulate
-from beamkd.training import FitConfig, fast_options, map_members
+from beamkd.training import fast_options, map_members
 from experiments.benchmarks.timing import Bench, Point, Timing, repeated, sample
+from experiments.collaborative import Collaborative
 from experiments.common.federations import NodeKind, federation_of, node_network
 from experiments.common.flags import SIMULATED_DRIVES
 
 NODES = (10, 30, 100)
 """How many there are."""
 
-WINDOWS, EPOCHS = 128, 5
-"""Of each node, to learn from, and how often it does so in a round."""
+WINDOWS = 128
+"""Of each node, to learn from."""
 
-NODE_FIT = FitConfig(batch_size=32, clip=1, learning_rate=3e-3)
+USUAL = Collaborative()
+"""Flags of the study, as far as they are used here."""
 
 SETTINGS = {
-    "fedmd": {"windows": 256},
-    "datafree": {
-        "sequences": 5000,
-        "inversion": FitConfig(epochs=300, patience=0, learning_rate=3e-4),
-        "student": FitConfig(epochs=60, patience=0, learning_rate=3e-3),
-    },
+    "fedmd": {"windows": USUAL.windows},
+    "datafree": {"sequences": USUAL.sequences, "inversion": USUAL.inversion, "student": USUAL.student_fit},
 }
-"""As `experiments.collaborative` has them."""
+"""Of strategies."""
 
 
 def _rounds(name: str, bench: Bench) -> Iterator[Timing]:
@@ -42,7 +40,7 @@ def _rounds(name: str, bench: Bench) -> Iterator[Timing]:
     keys, dataset = _data(bench)
     for nodes in NODES[:1] if bench.quick else NODES:
         federation = _federation(keys, dataset, nodes, devices)
-        strategy, ledger = STRATEGIES[name](federation, epochs=EPOCHS, **SETTINGS.get(name, {})), Ledger()
+        strategy, ledger = STRATEGIES[name](federation, epochs=USUAL.epochs, **SETTINGS.get(name, {})), Ledger()
         began = time.perf_counter()
         state = run_rounds(keys, strategy, federation, 1, after=ledger.add)
         first = time.perf_counter() - began
@@ -52,7 +50,7 @@ def _rounds(name: str, bench: Bench) -> Iterator[Timing]:
         sent = {f"bytes_{link}": int(ledger.total(link).sum()) for link in ("up", "down")}
         more = {"nodes": nodes, **sent, "bytes_centre": _bytes_of(state.centre) + sent["bytes_up"]}
         compiling = max(0.0, first - float(np.median(seconds)))
-        yield bench.row(Point(NODE_FIT.batch_size, nodes, devices), seconds, nodes, compiling, **more)
+        yield bench.row(Point(USUAL.node_fit.batch_size, nodes, devices), seconds, nodes, compiling, **more)
 
 
 def _data(bench: Bench) -> tuple[jax.Array, Dataset]:
@@ -67,7 +65,7 @@ def _federation(keys: jax.Array, dataset: Dataset, nodes: int, devices: int) -> 
     index = np.random.default_rng(0).choice(np.asarray(rows), (1, nodes, WINDOWS)).astype(np.int32)
     over_members = functools.partial(map_members, devices=devices, compiler_options=fast_options())
     train = Rows(index, np.ones(index.shape, bool))
-    return federation_of(dataset, [(model, nodes)], train, NODE_FIT, model, over_members=over_members)
+    return federation_of(dataset, [(model, nodes)], train, USUAL.node_fit, model, over_members=over_members)
 
 
 def _bytes_of(tree: object) -> int:

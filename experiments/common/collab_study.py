@@ -134,6 +134,7 @@ class Study:
         """Of each drive by its number; all 0 where there is one base station."""
         return place_of_drives(self.config)
 
+    @functools.cache  # noqa: B019
     def judged(self, partition: str, part: str = "test") -> Rows:
         """Windows of a part of the split that each node is judged on, [seeds, nodes, N]: its place's, if it has one.
 

@@ -38,8 +38,8 @@ def load_places(config: Any, folder: Path) -> Drives:
     if config.stations == 1:
         return load_drives(config, folder)
     parts, before = [], 0
-    for number, street in enumerate(streets_of(config.street, config.stations, config.seed)):
-        drives = drives_by_place(config)[number]
+    streets = streets_of(config.street, config.stations, config.seed)
+    for number, (street, drives) in enumerate(zip(streets, drives_by_place(config), strict=True)):
         # With a seed of its own: cars would else go the same way in all streets.
         changes = {"street": street, "drives": drives, "seed": config.seed + number, "stations": 1}
         own = load_drives(dataclasses.replace(config, **changes), folder)
