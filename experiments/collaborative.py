@@ -107,7 +107,7 @@ class Collaborative(Flags):
     """Whose windows are whose: by drive, by part of the road, each beam's by a draw of Dirichlet(α), or by place: nodes
     take base stations in turn, those of several folders or of `--stations`, and are judged each at its own."""
     stations: int = 1
-    """Base stations to simulate, each at a street of its own geometry; the drives are shared out among them."""
+    """Base stations to simulate, each at a street of its own out of a family; the drives are shared out among them."""
     alpha_dirichlet: float = 0.5
     """α: the less, the more unlike nodes are."""
     windows: int = 256

@@ -3,6 +3,7 @@
 from beamkd.sim.arrays import dft_codebook, planar_steering_vector, steered_codebook, steering_vector
 from beamkd.sim.camera import Camera, camera_frame, motion_masks
 from beamkd.sim.channel import beam_powers, channel
+from beamkd.sim.family import Family
 from beamkd.sim.geometry import Boxes, Walls
 from beamkd.sim.gps import Receiver, gps_fixes
 from beamkd.sim.lidar import RAYS, cast_rays, lidar_scan
@@ -30,6 +31,7 @@ __all__ = [
     "Building",
     "Camera",
     "Chirps",
+    "Family",
     "Paths",
     "Receiver",
     "Scatterers",

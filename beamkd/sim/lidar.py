@@ -71,7 +71,9 @@ def observe(key: Array, traffic: Traffic, street: Street) -> Array:
             max_range=street.max_range,
         )
 
-    return jax.vmap(scan)(jax.random.split(key, street.max_frames), traffic.vehicles)
+    scans = jax.vmap(scan)(jax.random.split(key, street.max_frames), traffic.vehicles)
+    within = np.abs(np.rad2deg(RAYS)) <= street.lidar_view
+    return scans if within.all() else jnp.where(within, scans, 0.0)
 
 
 def lidar_scan(

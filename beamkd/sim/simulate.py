@@ -124,7 +124,7 @@ def _simulate_chunks(
 
     def chunk(key, first):
         def one(number):
-            drive = simulate_drive(jax.random.fold_in(key, number), street, sensors)
+            drive = simulate_drive(jax.random.fold_in(key, number), street, sensors, number)
             return drive.sensors, drive.power, drive.traffic.recorded, drive.traffic.frames
 
         return jax.vmap(one)(first + jnp.arange(CHUNK))
@@ -133,19 +133,22 @@ def _simulate_chunks(
     return jax.shard_map(chunk, mesh=mesh, in_specs=(shared, own), out_specs=own, check_vma=False)(key, firsts)
 
 
-def simulate_drive(key: Array, street: Street, sensors: Sequence[str] = ("lidar",)) -> SimulatedDrive:
+def simulate_drive(
+    key: Array, street: Street, sensors: Sequence[str] = ("lidar",), number: Array | int = 0
+) -> SimulatedDrive:
     """One drive along a street; `jit` (street and sensors static) and `vmap` over keys as you like.
 
     Args:
       key: PRNG key.
       street: the street.
       sensors: names out of `SENSORS`.
+      number: of the drive, from 0, for what drifts.
 
     Returns:
       The drive, padded to `street.max_frames`.
     """
     traffic_key, power_key, lidar_key = jax.random.split(key, 3)
-    traffic = drive_traffic(traffic_key, street)
+    traffic = drive_traffic(traffic_key, street, number)
     others = jax.tree.map(lambda x: x[:, 1:], traffic.vehicles)
     trace = jax.vmap(trace_paths, (0, 0, None, 0, None))
     paths = trace(traffic.antenna, others, street.walls, traffic.velocity, traffic.other_velocity)

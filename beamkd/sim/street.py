@@ -2,6 +2,8 @@
 
 Seen from above: the base station at the origin looks along x, across the road; the road runs along y. The
 served car drives from `start` to `end`: by default towards −y, from beam 0 to the last beam.
+
+What a street may have and the default one has not costs nothing where it is not: neither time nor a changed bit.
 """
 
 import dataclasses
@@ -15,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from beamkd.base import BEAMS, SLOT_SECONDS, Array, InputError
+from beamkd.base import BEAMS, SLOT_SECONDS, Array, InputError, named_keys
 from beamkd.sim.geometry import Boxes, Walls
 from beamkd.sim.materials import MATERIALS, permittivity
 
@@ -68,6 +70,8 @@ class Street:
       slot_seconds: s between frames.
       lane: m, mean distance of the served car's antenna from the base station along broadside.
       lane_spread: m, of that distance over drives.
+      second_lane: m, of a second lane in which half of the drives are; there is none if None.
+      two_way: whether drives in the second lane go from `end` to `start`.
       wander: m, of lateral wander within a drive.
       wander_slots: slots over which the wander keeps its direction.
       start: m along the road, where the record starts.
@@ -84,6 +88,8 @@ class Street:
         sees.
       antenna_spread: m, of the antenna's place along the car over drives.
       gps_spread: m, error of the recorded position over drives, along and across the road.
+      drift: m, along broadside and along the road, by which the car seems to have moved after a hundred drives, to
+        sensors and in the record, but not to the radio: as where sensors are cast along a position that drifts.
       others: vehicles besides the served car, which block, reflect, and are seen by the LiDAR.
       other_lanes: m, distances of their lanes; the first is driven towards +y, the next towards −y, … In a drive in
         which the served car comes near, its neighbours keep out of its way.
@@ -107,6 +113,7 @@ class Street:
       dropout: share of LiDAR returns that are lost.
       clutter: share of the empty rays with a false return.
       max_range: m, of the LiDAR.
+      lidar_view: degrees, half the width of what the LiDAR sees.
     """
 
     max_frames: int = 64
@@ -114,6 +121,8 @@ class Street:
     slot_seconds: float = SLOT_SECONDS
     lane: float = 9.7
     lane_spread: float = 0.35
+    second_lane: float | None = None
+    two_way: bool = False
     wander: float = 0.28
     wander_slots: float = 12.0
     start: float = 9.3
@@ -129,6 +138,7 @@ class Street:
     body_offset: tuple[float, float] = LIDAR_OFFSET
     antenna_spread: float = 0.3
     gps_spread: float = 0.3
+    drift: tuple[float, float] = (0.0, 0.0)
     others: int = 0
     other_lanes: tuple[float, ...] = (5.8, 13.6)
     buildings: tuple[Building, ...] = ()
@@ -151,6 +161,7 @@ class Street:
     dropout: float = 0.05
     clutter: float = 0.003
     max_range: float = 60.0
+    lidar_view: float = 65.0
 
     def __post_init__(self):
         _expect_numbers(self)
@@ -171,9 +182,12 @@ class Street:
         for name in ("dropout", "clutter"):
             _expect(self, name, "a share from 0 to 1", lambda v: 0 <= v <= 1)
         _expect(self, "slowing", "a share from 0 to less than 1", lambda v: 0 <= v < 1)
-        _expect(self, "sector", "in (0, 90] degrees", lambda v: 0 < v <= 90)
+        for name in ("sector", "lidar_view"):
+            _expect(self, name, "in (0, 90] degrees", lambda v: 0 < v <= 90)
+        _expect(self, "second_lane", "None or more than 0", lambda v: v is None or (_finite(v) and v > 0))
         _expect(self, "end", f"other than start {self.start} m", lambda v: v != self.start)
-        _expect(self, "body_offset", "a tuple of two finite numbers", lambda v: _tuple_of(v, _finite) and len(v) == 2)
+        for name in ("body_offset", "drift"):
+            _expect(self, name, "a tuple of two finite numbers", lambda v: _tuple_of(v, _finite) and len(v) == 2)
         _expect(self, "buildings", "a tuple of Building", lambda v: _tuple_of(v, lambda b: isinstance(b, Building)))
         _expect(self, "other_lanes", "a tuple of finite distances", lambda v: _tuple_of(v, _finite) and len(v) > 0)
         apart = f"lanes at least {LANE_WIDTH} m apart"
@@ -209,12 +223,13 @@ class Traffic:
     other_velocity: Array
 
 
-def drive_traffic(key: Array, street: Street) -> Traffic:
+def drive_traffic(key: Array, street: Street, number: Array | int = 0) -> Traffic:
     """The served car's way along the street in one drive, and the other vehicles'.
 
     Args:
       key: PRNG key.
       street: the street.
+      number: of the drive, by which `street.drift` has come so far.
 
     Returns:
       Where everything is in each slot.
@@ -230,24 +245,27 @@ def drive_traffic(key: Array, street: Street) -> Traffic:
     changes = street.acceleration * smooth(changes, slots, street.acceleration_slots)
     pace = street.speed * jnp.exp(street.speed_spread * speed_normal + changes)
     # The record starts and ends where the GPS says so.
-    direction = 1.0 if street.end > street.start else -1.0
-    along = street.start - gps[1] + direction * _travel(pace, street)
-    across = street.lane + street.lane_spread * lane_normal
+    lane, start, end, direction = _way(key, street)
+    along = start - gps[1] + direction * _travel(pace, street)
+    across = lane + street.lane_spread * lane_normal
     across = across + street.wander * smooth(wander, slots, street.wander_slots)
     antenna = jnp.stack([across, along], -1)
     recorded = antenna + gps
 
-    end = street.end + street.end_spread * jnp.clip(end_normal, -2.5, 2.5)
+    end = end + street.end_spread * jnp.clip(end_normal, -2.5, 2.5)
     frames = jnp.clip((direction * (recorded[:, 1] - end) <= 0).sum(), street.min_frames, slots)
     step = jnp.gradient(antenna, axis=0)
     heading = jnp.arctan2(step[:, 1], step[:, 0])
     place = street.antenna_spread * jnp.clip(place_normal, -2.5, 2.5)
     centre = antenna + jnp.array(street.body_offset) + place * jnp.stack([jnp.cos(heading), jnp.sin(heading)], -1)
+    if any(street.drift):
+        drift = jnp.array(street.drift) * number / 100
+        centre, recorded = centre + drift, recorded + drift
     size = jnp.array([street.car_length, street.car_width])
     half_width = (street.car_length * jnp.abs(jnp.cos(heading)) + street.car_width * jnp.abs(jnp.sin(heading))) / 2
     near = jnp.minimum(centre[:, 0] - half_width, across).min() - PASSING
     far = jnp.maximum(centre[:, 0] + half_width, across).max() + PASSING
-    others, other_velocity = _other_vehicles(others_key, street, near, far)
+    others, other_velocity = _other_vehicles(others_key, street, lane, near, far)
     return Traffic(
         frames=frames.astype(jnp.int32),
         antenna=antenna,
@@ -299,6 +317,17 @@ def smooth_draws(slots: int, lasting: float) -> int:
     return slots + 2 * math.ceil(2 * lasting)
 
 
+def _way(key: Array, street: Street) -> tuple[Array | float, ...]:
+    """The served car's lane in a drive, where its record starts and ends, m, and its direction, +1 or -1."""
+    direction = 1.0 if street.end > street.start else -1.0
+    if street.second_lane is None:
+        return street.lane, street.start, street.end, direction
+    second = jax.random.bernoulli(named_keys(key, "lane"))
+    lane, back = jnp.where(second, street.second_lane, street.lane), second & street.two_way
+    start, end = jnp.where(back, street.end, street.start), jnp.where(back, street.start, street.end)
+    return lane, start, end, jnp.where(back, -direction, direction)
+
+
 def _travel(pace: Array, street: Street) -> Array:
     """Way from the start [T] m, at a pace [T] m a slot that falls along the way as `slowing` says."""
     # At a share s of the way the speed is pace (1 - slowing s^4): full speed over the first half, then the
@@ -312,11 +341,11 @@ def _travel(pace: Array, street: Street) -> Array:
     return jax.lax.scan(step, 0.0, pace)[1]
 
 
-def _other_vehicles(key: Array, street: Street, near: Array, far: Array) -> tuple[Boxes, Array]:
+def _other_vehicles(key: Array, street: Street, lane: Array | float, near: Array, far: Array) -> tuple[Boxes, Array]:
     """`others` vehicles at constant speeds, [T, others] boxes and [others, 2] m/s.
 
-    From `near` to `far`, m across the road, the served car needs the road for itself in this drive. Where a vehicle
-    would be in the way, all that drive on its side of the served car keep as much more distance.
+    From `near` to `far`, m across the road, the served car in its `lane` needs the road for itself in this drive.
+    Where a vehicle would be in the way, all that drive on its side of the served car keep as much more distance.
     """
     count, slots = street.others, street.max_frames
     speed_draw, lane_draw, place, time, big, gap = jax.random.uniform(key, (6, count))
@@ -328,7 +357,7 @@ def _other_vehicles(key: Array, street: Street, near: Array, far: Array) -> tupl
     size = jnp.stack([3.8 + 2.2 * big, 1.7 + 0.5 * big], -1)
     lanes = np.array(street.other_lanes)[number]
     across = jnp.asarray(lanes, jnp.float32) + 0.3 * (2 * lane_draw - 1)
-    nearer = lanes < street.lane + street.body_offset[0] / 2  # than the middle of the served car
+    nearer = lanes < lane + street.body_offset[0] / 2  # than the middle of the served car
     in_the_way = jnp.where(nearer, across + size[:, 1] / 2 - near, far - (across - size[:, 1] / 2))
     before, behind = (jnp.max(in_the_way, where=side, initial=0.0) for side in (nearer, ~nearer))
     across = across + jnp.where(nearer, -before, behind)

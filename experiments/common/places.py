@@ -1,4 +1,4 @@
-"""Base stations at several places: folders of a scenario each, or streets that are drawn; which drives are where."""
+"""Base stations at several places: folders of a scenario each, or streets of a family; which drives are where."""
 
 import dataclasses
 from pathlib import Path
@@ -10,27 +10,8 @@ import numpy as np
 
 from beamkd.base import Drives
 from beamkd.data import count_drives
-from beamkd.sim import Street
+from beamkd.sim import Family
 from experiments.common.flags import load_drives
-
-LANES, BORESIGHTS, SPEEDS = (6.0, 14.0), (-8.0, 8.0), (0.25, 0.6)
-"""Of streets that are drawn: metres to the lane, degrees to which the array looks, metres a slot."""
-
-
-def streets_of(street: Street, count: int, seed: int) -> list[Street]:
-    """So many streets of unlike geometry, speed and hardware; the first one is `street` itself."""
-    rng = np.random.default_rng(seed)
-    others = [
-        dataclasses.replace(
-            street,
-            lane=round(rng.uniform(*LANES), 2),
-            boresight=round(rng.uniform(*BORESIGHTS), 2),
-            speed=round(rng.uniform(*SPEEDS), 3),
-            hardware_seed=street.hardware_seed + number,
-        )
-        for number in range(1, count)
-    ]
-    return [street, *others]
 
 
 def load_places(config: Any, folder: Path) -> Drives:
@@ -38,7 +19,8 @@ def load_places(config: Any, folder: Path) -> Drives:
     if config.stations == 1:
         return load_drives(config, folder)
     parts, before = [], 0
-    streets = streets_of(config.street, config.stations, config.seed)
+    others = [Family().street(config.seed + number, config.street) for number in range(1, config.stations)]
+    streets = [config.street, *others]
     for number, (street, drives) in enumerate(zip(streets, drives_by_place(config), strict=True)):
         # With a seed of its own: cars would else go the same way in all streets.
         changes = {"street": street, "drives": drives, "seed": config.seed + number, "stations": 1}

@@ -1,4 +1,4 @@
-"""A study on each of several roads, and what is claimed of roads."""
+"""A study on each of several roads, folders or streets of a family, and what is claimed of roads."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,20 +9,25 @@ import numpy as np
 
 from beamkd.base import InputError
 from beamkd.claims import judge_over_roads
-from experiments.common.flags import Flags
 from experiments.common.folder import CONFIG, RESULTS, ROADS, read_json
 from experiments.common.run import Run
+from experiments.common.study_flags import Study
+
+APART = 1000
+"""Seeds between those of two streets, so that nothing of one is drawn as of another."""
 
 
-def roads_of(config: Flags) -> dict[str, Flags]:
-    """The flags of each road's own study, by the name of its folder; none if there is a single road.
+def roads_of(config: Study) -> dict[str, Study]:
+    """The flags of each road's own study, by the name of its folder, or its street; none if there is a single road.
 
     Raises:
-      InputError: two folders have the same name.
+      InputError: two folders have the same name; or a street cannot be as it was drawn.
     """
+    if config.streets:
+        return {f"street{number}": _on_street(config, number) for number in _numbers(config)}
     if config.source != "deepsense" or len(config.data_dir) < 2:
         return {}
-    roads: dict[str, Flags] = {}
+    roads: dict[str, Study] = {}
     for folder in config.data_dir:
         name = Path(folder).resolve().name
         if name in roads:
@@ -31,7 +36,16 @@ def roads_of(config: Flags) -> dict[str, Flags]:
     return roads
 
 
-def study_roads(config: Flags, roads: dict[str, Flags], study: Callable[[Any], None]) -> Run:
+def _numbers(config: Study) -> range:
+    return range(config.first_street, config.first_street + config.streets)
+
+
+def _on_street(config: Study, number: int) -> Study:
+    street = config.family.street(number, config.street)
+    return dataclasses.replace(config, streets=0, street=street, seed=config.seed + APART * number)
+
+
+def study_roads(config: Study, roads: dict[str, Study], study: Callable[[Any], None]) -> Run:
     """Run the study of each road in a folder of its own within that of the run, and judge the claims over all."""
     run, found = Run("study", config), {}
     for name, own in roads.items():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from beamkd.sim import RAYS, Boxes, Walls, cast_rays, lidar_scan
+from beamkd.sim import RAYS, Boxes, Street, Walls, cast_rays, lidar_scan, simulate_drive
 
 scan = jax.jit(lidar_scan)
 
@@ -141,3 +141,12 @@ def test_the_same_key_gives_the_same_scan_and_another_key_another():
     one, again, other = (np.asarray(scan(jax.random.key(k), car)) for k in (3, 3, 4))
     np.testing.assert_array_equal(one, again)
     assert (one != other).any()
+
+
+def test_rays_beyond_the_view_are_empty_and_others_as_they_were():
+    drive = jax.jit(simulate_drive, static_argnums=1)
+    whole = np.asarray(drive(jax.random.key(0), Street()).sensors["lidar"])
+    narrow = np.asarray(drive(jax.random.key(0), Street(lidar_view=30.0)).sensors["lidar"])
+    beyond = np.abs(np.rad2deg(RAYS)) > 30
+    assert (whole[:, beyond] > 0).any() and not narrow[:, beyond].any()
+    np.testing.assert_array_equal(narrow[:, ~beyond], whole[:, ~beyond])

@@ -42,6 +42,10 @@ def test_streets_are_hashable_and_equal_by_value():
         ("sector", 120.0),
         ("end", 9.3),
         ("body_offset", (1.0,)),
+        ("drift", (1.0, float("inf"))),
+        ("second_lane", -3.0),
+        ("second_lane", float("nan")),
+        ("lidar_view", 0.0),
         ("noise_floor", "low"),
         ("buildings", [Building(16.0)]),
         ("other_lanes", ()),
@@ -187,3 +191,29 @@ def test_walls_stand_where_the_buildings_are():
     np.testing.assert_allclose(walls.start, [[16.0, -5.0], [-3.0, -40.0]])
     np.testing.assert_allclose(walls.end, [[16.0, 7.0], [-3.0, 40.0]])
     assert walls.permittivity.dtype == jnp.complex64 and walls.permittivity[1].real > walls.permittivity[0].real
+
+
+def test_half_of_the_drives_go_in_a_second_lane_and_there_the_other_way():
+    street = Street(second_lane=20.0, two_way=True, lane_spread=0.1)
+    keys = jax.random.split(jax.random.key(0), 60)
+    traffic = jax.device_get(jax.jit(jax.vmap(lambda key: drive_traffic(key, street)))(keys))
+    second = traffic.antenna[:, 0, 0] > 15
+    assert 15 < second.sum() < 45
+    for drive, far in enumerate(second):
+        recorded = traffic.recorded[drive, : traffic.frames[drive]]
+        way = np.diff(recorded[[0, -1], 1]).item()
+        assert way > 10 if far else way < -10
+        assert recorded[0, 1] == pytest.approx(street.end if far else street.start, abs=1e-4)
+        np.testing.assert_allclose(recorded[:, 0].mean(), 20.0 if far else street.lane, atol=1.5)
+
+
+def test_the_car_seems_to_drift_from_drive_to_drive_but_not_for_the_radio():
+    street, key = Street(drift=(0.5, -2.0)), jax.random.key(0)
+    drive = jax.jit(drive_traffic, static_argnums=1)
+    first, later, plain = drive(key, street, 0), drive(key, street, 50), drive(key, Street())
+    np.testing.assert_allclose(
+        later.vehicles.centre - first.vehicles.centre, np.full((64, 1, 2), (0.25, -1)), atol=1e-5
+    )
+    np.testing.assert_allclose(later.recorded - first.recorded, np.full((64, 2), (0.25, -1)), atol=1e-5)
+    np.testing.assert_array_equal(later.antenna, plain.antenna)
+    assert later.frames == plain.frames

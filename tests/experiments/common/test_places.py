@@ -8,7 +8,7 @@ import pytest
 
 from beamkd.base import Drives, InputError
 from beamkd.data import write_deepsense
-from beamkd.sim import Street
+from beamkd.sim import Family, Street
 from beamkd.training import map_members
 from experiments.collaborative import Collaborative
 from experiments.common import places
@@ -25,29 +25,20 @@ def study_of(**flags):
     return Study(types.SimpleNamespace(over_members=map_members, axis_name=None), dataset_of(), keys_of(), config)
 
 
-def test_streets_are_unlike_and_the_first_is_the_one_that_is_given():
-    first, *others = streets = places.streets_of(Street(speed=0.5), 4, seed=3)
-    assert first == Street(speed=0.5)
-    for field in ("lane", "boresight", "speed", "hardware_seed"):
-        assert len({getattr(street, field) for street in streets}) == 4
-    assert streets == places.streets_of(Street(speed=0.5), 4, seed=3) != places.streets_of(Street(speed=0.5), 4, seed=4)
-    assert all(6 <= street.lane <= 14 and abs(street.boresight) <= 8 for street in others)
-
-
 def test_drives_of_several_streets_are_numbered_one_street_after_another(monkeypatch):
     asked = []
 
     def load(config, folder):
-        asked.append((config.street.lane, config.seed))
+        asked.append((config.street, config.seed))
         numbers = np.repeat(np.arange(1, config.drives + 1), 2).astype(np.int32)
         frames = np.zeros((len(numbers), 1), np.float32)
         return Drives({"lidar": frames}, frames, frames, numbers, numbers)
 
     monkeypatch.setattr(places, "load_drives", load)
-    config = Collaborative(drives=5, stations=2)
+    config = Collaborative(drives=5, stations=2, seed=3)
     found = places.load_places(config, None)
     np.testing.assert_array_equal(found.drive, np.repeat([1, 2, 3, 4, 5], 2))
-    assert len({lane for lane, _ in asked}) == 2 and [seed for _, seed in asked] == [0, 1]
+    assert asked == [(Street(), 3), (Family().street(4), 4)]
     np.testing.assert_array_equal(places.place_of_drives(config)[1:], [0, 0, 0, 1, 1])
 
 

@@ -11,6 +11,7 @@ from scipy import stats
 from beamkd.base import InputError
 from beamkd.report import roads as report
 from beamkd.report.__main__ import main as redraw
+from beamkd.sim import Family
 from experiments.common.roads import roads_of, study_roads
 from experiments.common.study_flags import Study
 
@@ -78,6 +79,16 @@ def test_what_has_no_bounds_on_a_road_has_none_over_roads(several):
 
 def test_a_single_road_is_no_study_of_several():
     assert not roads_of(Study()) and not roads_of(Study(source="deepsense", data_dir=(Path("a"),)))
+
+
+def test_streets_of_the_family_are_roads_with_seeds_of_their_own():
+    roads = roads_of(Study(streets=2, first_street=5, seed=3, family=Family(drift=0.0)))
+    assert list(roads) == ["street5", "street6"]
+    for number, road in zip((5, 6), roads.values(), strict=True):
+        assert road.street == Family(drift=0.0).street(number) and road.seed == 3 + 1000 * number
+        assert not road.streets and not roads_of(road)
+    with pytest.raises(InputError, match="^--streets: expected none with --source deepsense, found 2$"):
+        Study(streets=2, source="deepsense", data_dir=(Path("a"),))
 
 
 def test_roads_of_one_name_are_refused():
