@@ -16,6 +16,7 @@ NOTES = {
     "as much. Other roads: the 95 % interval of Student's t over the roads' differences, which holds for roads like "
     "these; the verdict is by it, and open with fewer than three roads. These roads: the interval for new seeds and "
     "drives on them alone. Then the difference on each road.",
+    "streets": "As they were drawn; every one has its array, its LiDAR and its cars, see its configuration.",
     "methods": "Percent, mean over slots; ± is the standard error over seeds, on these test drives.",
 }
 """What stands above the tables."""
@@ -69,10 +70,26 @@ def method_rows(results: dict[str, Any]) -> Cells:
     return rows
 
 
+def street_rows(results: dict[str, Any]) -> Cells:
+    """A row a simulated street: where its cars go, and how fast."""
+    rows = [["Street", "Lanes, m", "Speed, km/h", "Other vehicles", "Drift over 100 drives, m"]]
+    for name, road in results["roads"].items():
+        street = road["config"]["street"]
+        lanes = [street["lane"], *filter(None, [street["second_lane"]])]
+        way = ", both ways" if street["two_way"] else ""
+        speed = 3.6 * street["speed"] / street["slot_seconds"]
+        drift = ", ".join(f"{each:.2f}" for each in street["drift"])
+        said = f"{' and '.join(f'{lane:.1f}' for lane in lanes)}{way}"
+        rows.append([name, said, f"{speed:.0f}", str(street["others"]), drift.replace("-", "−")])
+    return rows
+
+
 def _markdown(results: dict[str, Any]) -> str:
     parts = [f"# Study of data-free distillation on {len(results['roads'])} roads, grid '{results['config']['grid']}'"]
     claims = claim_rows(results)
     if len(claims) > 1:
         parts += ["## Claims", NOTES["claims"], markdown_table(claims, left=3)]
+    if results["config"]["streets"]:
+        parts += ["## Streets", NOTES["streets"], markdown_table(street_rows(results), left=2)]
     parts += ["## Methods", NOTES["methods"], markdown_table(method_rows(results), left=2)]
     return "\n\n".join([*parts, *time_section(results["seconds"])]) + "\n"

@@ -12,6 +12,7 @@ from beamkd.base import InputError
 from beamkd.report import roads as report
 from beamkd.report.__main__ import main as redraw
 from beamkd.sim import Family
+from experiments.common.folder import plain
 from experiments.common.roads import roads_of, study_roads
 from experiments.common.study_flags import Study
 
@@ -25,11 +26,11 @@ def judged(difference, low, high):
 
 def of_a_road(config):
     """In place of a study: leaves results, of which a claim on Scenario 1 by a single seed has no bounds."""
-    (folder,) = config.data_dir
-    ahead = AHEAD[folder.name]
+    ahead = AHEAD.get(config.out.name, 0.01)
     ends = (None, None) if config.seeds == 1 else (ahead - 0.003, ahead + 0.003)
     rows = {metric: [[0.5, 0.4]] for metric in ("top1", "top5", "power_ratio")}
     results = {
+        "config": plain(config),
         "claims": [judged(ahead, *ends)],
         "labels": {"a": "ours", "b": "teacher"},
         "methods": {"a": rows, "b": rows},
@@ -87,6 +88,18 @@ def test_streets_of_the_family_are_roads_with_seeds_of_their_own():
     for number, road in zip((5, 6), roads.values(), strict=True):
         assert road.street == Family(drift=0.0).street(number) and road.seed == 3 + 1000 * number
         assert not road.streets and not roads_of(road)
+
+
+def test_streets_are_told_in_the_report(tmp_path):
+    config = Study(streets=3, first_street=4, out=tmp_path / "run")
+    study_roads(config, roads_of(config), of_a_road)
+    report.write(config.out)
+    text = (config.out / "report.md").read_text()
+    assert "| street4 | 17.6 and 21.2, both ways | 33 | 0 | −0.17, 0.10 |" in text
+    assert "| street6 | teacher | 45.0 | 45.0 | 45.0 |" in text
+
+
+def test_streets_are_of_the_simulator():
     with pytest.raises(InputError, match="^--streets: expected none with --source deepsense, found 2$"):
         Study(streets=2, source="deepsense", data_dir=(Path("a"),))
 
