@@ -1,13 +1,23 @@
-"""Sequences of scans without a teacher: noise and moving blobs.
+"""Sequences without a teacher: noise, moving blobs, and what sensors see on simulated streets.
 
-Inversion has to do better than they do: a student learns from them, too. Ranges are in units of 10 m, as networks take
-them.
+Inversion has to do better than they do: a student learns from them, too. Noise and blobs are scans of the LiDAR, in
+units of 10 m, as networks take them.
 """
+
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 
-from beamkd.base import OBSERVED, SCAN_RAYS, Array
+from beamkd.base import OBSERVED, SCAN_RAYS, Array, Windows
+from beamkd.data import make_windows, with_masks
+from beamkd.sim import Family, Street, simulate
+
+DRIVES = 600
+"""That are simulated at first; twice as many, and so on, if these have too few windows."""
+
+UNUSED = 1_000_000
+"""Number of the first street of the family that nobody studies."""
 
 FARTHEST = 3.0
 """Greatest range, in units of 10 m."""
@@ -43,3 +53,43 @@ def moving_blobs(key: Array, count: int, frames: int = OBSERVED, rays: int = SCA
     centre = start + speed * jnp.arange(frames)[:, None]
     inside = (jnp.abs(jnp.arange(rays) - centre) < half) & present
     return jnp.where(inside, distance, 0).max(1)
+
+
+def streets_of_all_kinds(drives: int) -> Street:
+    """A street of the family for each drive, of those that nobody studies."""
+    return Family().streets(range(UNUSED, UNUSED + drives))
+
+
+def simulated_windows(
+    key: Array,
+    street_of: Callable[[int], Street],
+    count: int,
+    spec: Mapping[str, jax.ShapeDtypeStruct],
+    future: int,
+    ahead: int = 0,
+    devices: int | None = None,
+) -> Windows:
+    """Windows of simulated drives, `count` of them or more.
+
+    Args:
+      key: PRNG key.
+      street_of: street_of(drives) -> the street, or one for each drive.
+      count: how many at least.
+      spec: shapes [L, ...] of what networks take, by sensor, as `Dataset.spec` gives them.
+      future: J.
+      ahead: frames beyond L that are seen, too.
+      devices: how many of this process's may simulate; all if None.
+
+    Raises:
+      InputError: no drive has so many frames.
+    """
+    (observed,) = {leaf.shape[0] for leaf in spec.values()}
+    sensors = ["camera" if name == "masks" else name for name in spec]
+    drives, windows = DRIVES, ()
+    while len(windows) < count:
+        simulated = simulate(key, street_of(drives), drives, sensors, devices)
+        if "masks" in spec:
+            simulated = with_masks(simulated, spec["masks"].shape[1])
+        windows = make_windows(simulated, observed + ahead, future)
+        drives *= 2
+    return windows

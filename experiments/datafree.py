@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from beamkd.base import Array, Batch, InputError, Model, named_keys
+from beamkd.base import Array, Batch, InputError, Metadata, Model, named_keys
 from beamkd.data import Dataset
 from beamkd.data.inputs import taken_by_networks
 from beamkd.distill import distill_on_windows
@@ -60,8 +60,9 @@ SHOWN = 4
 class DataFree(Recipe, Flags):
     """Flags of the data-free experiment."""
 
-    recipe: Literal["beamkd", "paper"] = "paper"
-    """Where settings of inversion and data-free distillation come from that are not given: ours, or as published."""
+    recipe: Literal["beamkd", "paper", "prior"] = "paper"
+    """Where settings of inversion and data-free distillation come from that are not given: ours; as published; or ours
+    with the teacher's weights alone, where sequences are simulated."""
     teacher: str = "cnn_gru"
     """cnn_gru or gru, which are trained, of other sensors than LiDAR a network like the first; or one that is not: a
     FILE.safetensors that a run left, a run's FOLDER/, whose teacher it is, or a FILE.npz with a published network."""
@@ -114,8 +115,7 @@ def run(config: DataFree) -> None:
     run = Run("datafree", config)
     dataset, keys = open_dataset(run, config)
     teacher = _teacher(run, keys, dataset, config)
-    with run.phase("metadata"):
-        summaries = summarize_on_dataset(run, teacher.model, dataset)
+    summaries = functools.partial(_summaries, run, dataset, teacher.model)
     generator = generators_of(run, keys, dataset, teacher.model, summaries, config)
     sequences = sequences_of(run, keys, dataset, generator, config)
     student = untrained(keys, dataset, student_of(dataset), "student")
@@ -125,13 +125,14 @@ def run(config: DataFree) -> None:
         "kd": _distilled_on_windows(run, keys, dataset, teacher.model, student, config),
         "dfkd": student_of_sequences(run, keys, dataset, teacher.model, student, sequences, config),
     }
-    keep_networks(run, config, {name: network.model for name, network in networks.items()} | by_number(generator))
+    generators = by_number(generator) if generator else {}
+    keep_networks(run, config, {name: network.model for name, network in networks.items()} | generators)
     with run.phase("evaluation"):
         methods, test_drives, beams = evaluate_networks(run, dataset, networks)
         zero_shot = {} if teacher.fit else {"zero_shot": _on_all_windows(run, dataset, teacher.model)}
         _keep_for_figures(run, dataset, beams, sequences)
     models = {"teacher": cost(dataset, teacher.model.module), "student": cost(dataset, student.module)}
-    models["generator"] = cost_of(generator)
+    models |= {"generator": cost_of(generator)} if generator else {}
     run.finish(data=describe(config, dataset), models=models, methods=methods, test_drives=test_drives, **zero_shot)
     if is_primary():
         from beamkd.report import datafree  # here, for Matplotlib would delay the first step
@@ -146,6 +147,12 @@ def _teacher(run: Run, keys: Array, dataset: Dataset, config: DataFree) -> Train
         return Trained(agreed(lambda: load_teacher(dataset, config.seeds, Path(config.teacher))))
     model = untrained(keys, dataset, teacher_of(dataset, config.teacher), "teacher")
     return train_on_labels(run, keys, dataset, model, config.teacher_fit, "teacher")
+
+
+def _summaries(run: Run, dataset: Dataset, teacher: Model) -> Metadata:
+    """What the owner hands over with the teacher."""
+    with run.phase("metadata"):
+        return summarize_on_dataset(run, teacher, dataset)
 
 
 def _distilled_on_windows(

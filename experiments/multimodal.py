@@ -132,8 +132,8 @@ class Source:
     @functools.cached_property
     def sequences(self) -> Any:
         """Scenes that look right to the teacher of all, as all sensors see them."""
-        summaries = summarize_on_dataset(self.run, self.whole.model, self.dataset)
         common = self.run, self.keys, self.dataset
+        summaries = functools.partial(summarize_on_dataset, self.run, self.whole.model, self.dataset)
         generator = generators_of(*common, self.whole.model, summaries, self.config.recipe)
         return sequences_of(*common, generator, self.config.recipe)
 

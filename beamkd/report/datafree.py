@@ -59,7 +59,7 @@ def _markdown(results: dict[str, Any], figures: dict[str, str]) -> str:
     parts = [
         "# Data-free knowledge distillation for beam tracking",
         f"Data: {data_source(results)} {windows_and_seeds(results)}",
-        "The data-free student has seen generated sequences and the teacher's answers on them, nothing else: no real "
+        "The data-free student has seen made-up sequences and the teacher's answers on them, nothing else: no real "
         "window, label or validation score. All figures are on the test split.",
         "## Summary",
         "Percent, mean over slots; ± is the standard error over seeds. Power: received power over the best beam's.",

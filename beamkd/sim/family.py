@@ -2,8 +2,10 @@
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from typing import Any
 
+import jax
 import numpy as np
 
 from beamkd.base import InputError
@@ -15,8 +17,11 @@ Range = tuple[float, float]
 BESIDE = 3.5
 """m, from a lane of served cars to one of other vehicles beside it."""
 
-NEAREST_LANE = 4.0
-"""m, from the base station to a lane of other vehicles, at least."""
+NEAREST = 8.0
+"""m, at which a lane of served cars has one of other vehicles before it."""
+
+NOWHERE = 1e4
+"""m, where vehicles go that are not there."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +119,7 @@ class Family:
         way = (lane * math.tan(math.radians(start)), -lane * math.tan(math.radians(end)))
         start, end = (round(each, 2) for each in (way[::-1] if backwards else way))
         farthest = round(lane + beyond, 2) if two_lanes else lane
-        beside = round(farthest + BESIDE, 2), round(lane - BESIDE, 2)
+        beside = round(farthest + BESIDE, 2), round(lane - BESIDE if lane > NEAREST else farthest + 2 * BESIDE, 2)
         return dataclasses.replace(
             like,
             lane=lane,
@@ -126,10 +131,25 @@ class Family:
             body_offset=(draw("body_across"), draw("body_along")),
             drift=tuple(np.round(self.drift * rng.normal(size=2), 3).tolist()),
             others=int(rng.integers(1, 3)) if traffic else 0,
-            other_lanes=tuple(each for each in beside if each >= NEAREST_LANE),
+            other_lanes=beside,
             hardware_seed=int(rng.integers(2**31)),
             **drawn,
         )
+
+    def streets(self, numbers: Iterable[int], like: Street = Street()) -> Street:
+        """The streets of these numbers as one, with numbers [N]: one for each drive that `simulate` makes.
+
+        None of them drifts.
+        """
+        return jax.tree.map(lambda *leaves: np.asarray(leaves), *(_aligned(self.street(n, like)) for n in numbers))
+
+
+def _aligned(street: Street) -> Street:
+    """The street with all that any street of a family has: a second lane where the first is, vehicles far away."""
+    near, far = street.other_lanes
+    lanes = (near if street.others > 0 else NOWHERE, far if street.others > 1 else NOWHERE + 2 * BESIDE)
+    second = street.lane if street.second_lane is None else street.second_lane
+    return dataclasses.replace(street, second_lane=second, others=2, other_lanes=lanes, drift=(0.0, 0.0))
 
 
 RANGES = tuple(field.name for field in dataclasses.fields(Family) if field.type is Range)

@@ -72,8 +72,9 @@ def observe(key: Array, traffic: Traffic, street: Street) -> Array:
         )
 
     scans = jax.vmap(scan)(jax.random.split(key, street.max_frames), traffic.vehicles)
-    within = np.abs(np.rad2deg(RAYS)) <= street.lidar_view
-    return scans if within.all() else jnp.where(within, scans, 0.0)
+    if street.lidar_view is None:
+        return scans
+    return jnp.where(np.abs(np.rad2deg(RAYS)) <= street.lidar_view, scans, 0.0)
 
 
 def lidar_scan(

@@ -61,7 +61,7 @@ def simulate(
 
     Args:
       key: PRNG key.
-      street: the street.
+      street: the street; or one for each drive, with numbers [drives], as `Family.streets` draws them.
       drives: how many.
       sensors: names: 'lidar', scans [F, 216] float32, m; 'radar', range-angle maps [F, 256, 64] float32; 'doppler',
         Doppler-angle maps [F, 128, 64] float32; 'camera', gray frames [F, 224, 224] uint8; 'gps', what a receiver
@@ -89,11 +89,15 @@ def simulate_chunks(
         raise InputError(f"drives: expected at least 1, found {drives}")
     if isinstance(sensors, str) or not set(sensors) <= set(SENSORS):
         raise InputError(f"sensors: expected names out of {sorted(SENSORS)}, found {sensors!r}")
+    alone = not np.ndim(street.lane)
     mesh = _mesh(devices, chunks=-(-drives // CHUNK))
     key = jax.device_put(key, NamedSharding(mesh, PartitionSpec()))
     for first in range(0, drives, mesh.size * CHUNK):
         firsts = first + CHUNK * np.arange(mesh.size)
-        simulated = _simulate_chunks(key, firsts, street, tuple(sorted(set(sensors))), mesh)
+        numbers = np.minimum(first + np.arange(mesh.size * CHUNK), drives - 1)
+        each = None if alone else jax.tree.map(lambda leaf: np.asarray(leaf)[numbers], street)  # noqa: B023
+        common, names = street if alone else None, tuple(sorted(set(sensors)))
+        simulated = _simulate_chunks(key, firsts, each, common, names, mesh)
         seen, power, position, frames = jax.tree.map(np.asarray, simulated)
         frames = frames[: drives - first]
         keep = np.arange(street.max_frames) < frames[:, None]  # [drives of this piece, T]
@@ -112,25 +116,27 @@ def _mesh(devices: int | None, chunks: int) -> Mesh:
     return Mesh(np.array(present[: min(devices, chunks)]), (DEVICES,), axis_types=(AxisType.Auto,))
 
 
-@functools.partial(jax.jit, static_argnames=("street", "sensors", "mesh"))
+@functools.partial(jax.jit, static_argnames=("common", "sensors", "mesh"))
 def _simulate_chunks(
-    key: Array, firsts: Array, street: Street, sensors: tuple[str, ...], mesh: Mesh
+    key: Array, firsts: Array, each: Street | None, common: Street | None, sensors: tuple[str, ...], mesh: Mesh
 ) -> tuple[dict[str, Array], Array, Array, Array]:
     """CHUNK drives on each device, padded: sensors, power, recorded position, and the drives' lengths.
 
-    `firsts` [devices] has the number of each device's first drive. A device's program is the same however many there
+    `firsts` [devices] has the number of each device's first drive; `each`, with numbers [devices * CHUNK], has the
+    street of each drive, unless there is a `common` one. A device's program is the same however many there
     are, and so is its rounding, as long as XLA has no function of constants to compute ahead (see `lidar`).
     """
 
-    def chunk(key, first):
-        def one(number):
-            drive = simulate_drive(jax.random.fold_in(key, number), street, sensors, number)
+    def chunk(key, first, each):
+        def one(number, street):
+            drive = simulate_drive(jax.random.fold_in(key, number), street or common, sensors, number)
             return drive.sensors, drive.power, drive.traffic.recorded, drive.traffic.frames
 
-        return jax.vmap(one)(first + jnp.arange(CHUNK))
+        return jax.vmap(one)(first + jnp.arange(CHUNK), each)
 
     shared, own = PartitionSpec(), PartitionSpec(DEVICES)
-    return jax.shard_map(chunk, mesh=mesh, in_specs=(shared, own), out_specs=own, check_vma=False)(key, firsts)
+    specs = {"in_specs": (shared, own, own), "out_specs": own}
+    return jax.shard_map(chunk, mesh=mesh, **specs, check_vma=False)(key, firsts, each)
 
 
 def simulate_drive(

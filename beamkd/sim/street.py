@@ -4,6 +4,8 @@ Seen from above: the base station at the origin looks along x, across the road; 
 served car drives from `start` to `end`: by default towards −y, from beam 0 to the last beam.
 
 What a street may have and the default one has not costs nothing where it is not: neither time nor a changed bit.
+A street is static where a program is made for it alone. It is also a pytree of its numbers, so that one program serves
+many streets: their numbers are then arrays, which are not looked at.
 """
 
 import dataclasses
@@ -113,7 +115,7 @@ class Street:
       dropout: share of LiDAR returns that are lost.
       clutter: share of the empty rays with a false return.
       max_range: m, of the LiDAR.
-      lidar_view: degrees, half the width of what the LiDAR sees.
+      lidar_view: degrees, half the width of what the LiDAR sees; all its rays see something if None.
     """
 
     max_frames: int = 64
@@ -161,7 +163,7 @@ class Street:
     dropout: float = 0.05
     clutter: float = 0.003
     max_range: float = 60.0
-    lidar_view: float = 65.0
+    lidar_view: float | None = None
 
     def __post_init__(self):
         _expect_numbers(self)
@@ -182,9 +184,9 @@ class Street:
         for name in ("dropout", "clutter"):
             _expect(self, name, "a share from 0 to 1", lambda v: 0 <= v <= 1)
         _expect(self, "slowing", "a share from 0 to less than 1", lambda v: 0 <= v < 1)
-        for name in ("sector", "lidar_view"):
-            _expect(self, name, "in (0, 90] degrees", lambda v: 0 < v <= 90)
-        _expect(self, "second_lane", "None or more than 0", lambda v: v is None or (_finite(v) and v > 0))
+        _expect(self, "sector", "in (0, 90] degrees", lambda v: 0 < v <= 90)
+        for name in ("second_lane", "lidar_view"):
+            _expect(self, name, "None or more than 0", lambda v: v is None or (_finite(v) and v > 0))
         _expect(self, "end", f"other than start {self.start} m", lambda v: v != self.start)
         for name in ("body_offset", "drift"):
             _expect(self, name, "a tuple of two finite numbers", lambda v: _tuple_of(v, _finite) and len(v) == 2)
@@ -193,6 +195,18 @@ class Street:
         apart = f"lanes at least {LANE_WIDTH} m apart"
         _expect(self, "other_lanes", apart, lambda v: np.diff(sorted(v)).min(initial=np.inf) >= LANE_WIDTH - 1e-9)
 
+    def tree_flatten(self) -> tuple[list[Any], tuple[Any, ...]]:
+        """The numbers, and what shapes a program."""
+        return [getattr(self, name) for name in NUMBERS], tuple(getattr(self, name) for name in STRUCTURE)
+
+    @classmethod
+    def tree_unflatten(cls, structure: tuple[Any, ...], numbers: list[Any]) -> "Street":
+        """A street with other numbers, which may be any arrays."""
+        street = object.__new__(cls)
+        for name, value in zip((*NUMBERS, *STRUCTURE), (*numbers, *structure), strict=True):
+            object.__setattr__(street, name, value)
+        return street
+
     @property
     def walls(self) -> Walls:
         """The building fronts."""
@@ -200,6 +214,16 @@ class Street:
         ends = np.array(ends, np.float32).reshape(-1, 2, 2)
         eta = np.array([permittivity(b.material) for b in self.buildings], np.complex64)
         return Walls(jnp.asarray(ends[:, 0]), jnp.asarray(ends[:, 1]), jnp.asarray(eta))
+
+
+STRUCTURE = ("max_frames", "min_frames", "wander_slots", "acceleration_slots", "fading_slots", "others", "buildings")
+STRUCTURE += ("beams", "antennas", "sector", "subcarriers", "phase_bits", "drift")
+"""Fields of a street that shape a program, and are the same for all streets that it serves."""
+
+NUMBERS = tuple(field.name for field in dataclasses.fields(Street) if field.name not in STRUCTURE)
+"""The others."""
+
+jax.tree_util.register_pytree_node_class(Street)
 
 
 @struct.dataclass
@@ -319,7 +343,7 @@ def smooth_draws(slots: int, lasting: float) -> int:
 
 def _way(key: Array, street: Street) -> tuple[Array | float, ...]:
     """The served car's lane in a drive, where its record starts and ends, m, and its direction, +1 or -1."""
-    direction = 1.0 if street.end > street.start else -1.0
+    direction = jnp.where(street.end > street.start, 1.0, -1.0)
     if street.second_lane is None:
         return street.lane, street.start, street.end, direction
     second = jax.random.bernoulli(named_keys(key, "lane"))
@@ -355,8 +379,8 @@ def _other_vehicles(key: Array, street: Street, lane: Array | float, near: Array
     speed = sign * street.speed * (0.6 + speed_draw[number])
     # From a small car to a van: 3.8 x 1.7 m to 6.0 x 2.2 m.
     size = jnp.stack([3.8 + 2.2 * big, 1.7 + 0.5 * big], -1)
-    lanes = np.array(street.other_lanes)[number]
-    across = jnp.asarray(lanes, jnp.float32) + 0.3 * (2 * lane_draw - 1)
+    lanes = jnp.array(street.other_lanes, jnp.float32)[number]
+    across = lanes + 0.3 * (2 * lane_draw - 1)
     nearer = lanes < lane + street.body_offset[0] / 2  # than the middle of the served car
     in_the_way = jnp.where(nearer, across + size[:, 1] / 2 - near, far - (across - size[:, 1] / 2))
     before, behind = (jnp.max(in_the_way, where=side, initial=0.0) for side in (nearer, ~nearer))

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from beamkd.base import Array, Batch, InputError, Metadata, Model, named_keys
-from beamkd.data import Dataset, forward_of, initial_model, sensor_batch
+from beamkd.base import Array, Batch, InputError, Metadata, Model, Rows, named_keys
+from beamkd.data import Dataset, forward_of, gather, initial_model, sensor_batch, sensor_input
 from beamkd.distill import distill_on_sequences
 from beamkd.inversion import generate_sequences, initial_generator, train_generators
 from beamkd.losses import Loss, cross_entropy
@@ -26,7 +26,9 @@ from beamkd.models import (
     published_model,
 )
 from beamkd.models.scene import Scene
+from beamkd.priors import simulated_windows, streets_of_all_kinds
 from beamkd.scenes import render
+from beamkd.sim import Street
 from beamkd.training import FitConfig, FitState, supervised_task
 from experiments.common.dataset import Trained
 from experiments.common.folder import NETWORKS
@@ -134,30 +136,58 @@ def generators_of(
     keys: Array,
     dataset: Dataset,
     teacher: Model,
-    summaries: Metadata,
+    summaries: Callable[[], Metadata],
     recipe: Recipe,
     phase: str = "generator",
-) -> Model:
-    """Each seed's generators by a recipe, [members, generators, ...]; those whose loss has no term are not trained."""
+) -> Model | None:
+    """Each seed's generators by a recipe, [members, generators, ...]; those whose loss has no term are not trained.
+
+    None where the recipe simulates its sequences. Metadata are asked for where a generator is trained.
+    """
+    if recipe.generator == "streets":
+        return None
     init_keys, fit_keys, _ = _generator_keys(keys, recipe)
     generator = initial_generator(init_keys, generator_module(dataset, recipe))
     if not any(dataclasses.astuple(recipe.generator_loss)):
         return generator
     as_batch, options = _as_batch(dataset), (recipe.generator_loss, recipe.generator_fit)
-    return train_generators(run, phase, fit_keys, generator, teacher, summaries, as_batch, *options)
+    return train_generators(run, phase, fit_keys, generator, teacher, summaries(), as_batch, *options)
 
 
-def sequences_of(run: Run, keys: Array, dataset: Dataset, generator: Model, recipe: Recipe) -> Batch:
-    """Sequences of each seed's generators by a recipe, [members, N, ...].
+def sequences_of(run: Run, keys: Array, dataset: Dataset, generator: Model | None, recipe: Recipe) -> Batch:
+    """Sequences of each seed by a recipe, [members, N, ...], of its generators, or simulated if there are none.
 
     For hindsight they have J frames more than are observed. The dataset gives L and J alone.
     """
+    if generator is None:
+        return simulated_sequences(run, keys, dataset, streets_of_all_kinds, recipe)
     _, _, noise_keys = _generator_keys(keys, recipe)
     if recipe.hindsight:
         generator = dataclasses.replace(generator, module=generator.module.clone(ahead=dataset.future))
     count, order = recipe.sequences + recipe.held_out, named_keys(keys, "order")
     with run.phase("generation"):
         return generate_sequences(run, noise_keys, order, generator, count, _as_batch(dataset, kept=True))
+
+
+def simulated_sequences(
+    run: Run, keys: Array, dataset: Dataset, street_of: Callable[[int], Street], recipe: Recipe
+) -> Batch:
+    """Windows of simulated drives without their beams, [members, N, ...]: each seed takes its own of the same drives.
+
+    They are as many and as long as sequences of a recipe. The dataset gives L and J alone.
+    """
+    spec, count = dataset.spec(dataset.sensors), recipe.sequences + recipe.held_out
+    ahead, devices = dataset.future * recipe.hindsight, run.devices // jax.process_count()
+    key = jax.random.fold_in(keys[0], 1)  # not the one by which a dataset is simulated
+
+    def draw(key, windows):
+        chosen = jax.random.permutation(key, len(windows))[:count]
+        batch = gather(windows, Rows(chosen, jnp.ones(count, bool)))
+        return unlabelled({name: sensor_input(name)(batch) for name in spec}, dataset)
+
+    with run.phase("simulation"):
+        windows = simulated_windows(key, street_of, count, spec, dataset.future, ahead, devices)
+        return run.over_members(draw, (0, None))(named_keys(keys, "control"), windows)
 
 
 def student_of_sequences(

@@ -14,8 +14,9 @@ from beamkd.training import FitConfig
 class Recipe:
     """Settings of data-free distillation."""
 
-    generator: Literal["dense", "scene"] = "dense"
-    """What turns noise into scans: two dense layers, or objects that go along a road."""
+    generator: Literal["dense", "scene", "streets"] = "dense"
+    """Where sequences come from: two dense layers, or objects that go along a road, make them of noise; or they are
+    simulated on streets of all kinds, for which neither metadata nor a generator's training is needed."""
     generators: int = 1
     """Generators for each teacher, of different seeds, whose sequences are pooled."""
     generator_loss: GeneratorLoss = GeneratorLoss()
@@ -42,8 +43,8 @@ class Recipe:
             raise InputError(f"--temperature: expected a finite number of more than 0, found {self.temperature}")
         if not 0 <= self.dropout < 1:
             raise InputError(f"--dropout: expected 0 or more and less than 1, found {self.dropout}")
-        if self.hindsight and self.generator != "scene":
-            raise InputError(f"--hindsight: expected it with --generator scene only, found {self.generator}")
+        if self.hindsight and self.generator == "dense":
+            raise InputError("--hindsight: expected it with --generator scene or streets, found dense")
         if self.generator_fit.batch_size < 2:  # its loss takes variances over a batch
             found = self.generator_fit.batch_size
             raise InputError(f"--generator-fit.batch-size: expected 2 or more, found {found}")
@@ -70,7 +71,10 @@ BEAMKD = Recipe(
 """Ours. Settings were chosen on drives of two simulated streets that no study uses; that motion should be more lifelike
 was a lesson from Scenario 8's test split (BUILD_NOTES.md)."""
 
-RECIPES = {"beamkd": BEAMKD, "paper": PAPER}
+PRIOR = dataclasses.replace(BEAMKD, generator="streets", generator_loss=GeneratorLoss(metadata=0.0))
+"""Of the teacher's weights alone."""
+
+RECIPES = {"beamkd": BEAMKD, "paper": PAPER, "prior": PRIOR}
 
 
 AFFORDABLE = {"sequences": 1500, "held_out": 300, "generator_fit": 100}

@@ -6,18 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
 from beamkd import priors
-from beamkd.base import Array, Batch, Metadata, Model, Rows, Windows, named_keys
-from beamkd.data import Dataset, gather, initial_model, make_windows, sensor_batch, sensor_input, with_masks
+from beamkd.base import Array, Batch, Metadata, Model, named_keys
+from beamkd.data import Dataset, gather, initial_model, sensor_batch
 from beamkd.distill import distill_on_windows
 from beamkd.inversion import GeneratorLoss, summarize_on_dataset
 from beamkd.losses import kl
 from beamkd.models import OccupancyCnn, PositionNetwork, RadarLeNet
-from beamkd.sim import simulate
+from beamkd.sim import Street
 from beamkd.training import FitConfig
 from experiments.common.baselines import (
     at_velocity,
@@ -28,25 +27,21 @@ from experiments.common.baselines import (
 )
 from experiments.common.comparison import Comparison, Method
 from experiments.common.dataset import Trained, cost
-from experiments.common.flags import own_devices
 from experiments.common.methods import (
     SCANS,
     generators_of,
     sequences_of,
+    simulated_sequences,
     student_of,
     student_of_sequences,
     teacher_of,
     train_on_labels,
     trained,
-    unlabelled,
     untrained,
 )
 from experiments.common.recipes import Recipe
 from experiments.common.run import Run
 from experiments.common.study_flags import Study
-
-STREET_DRIVES = 600
-"""Drives of the control 'street'; twice as many, and so on, if these have fewer windows than a student trains on."""
 
 TERMS = {"metadata": 1.0, "activation": 0.1, "entropy": 0.5}
 """Terms of the published generator's loss, with the weight that each has where it is on."""
@@ -126,7 +121,7 @@ class Distillation:
     def generate(self, recipe: Recipe, name: str) -> Batch:
         """Sequences by a recipe, [members, N, ...]."""
         common, phase = (self.run, self.keys, self.dataset), f"{self.prefix}generator_{name}"
-        generator = generators_of(*common, self.teacher.model, self.summaries, recipe, phase)
+        generator = generators_of(*common, self.teacher.model, lambda: self.summaries, recipe, phase)
         return sequences_of(*common, generator, recipe)
 
     def distil(
@@ -159,7 +154,7 @@ class Distillation:
 
 
 def _main_grid(source: Distillation) -> list[Comparison]:
-    config, street = source.config, _street_windows(source)  # refused, if at all, before anything is trained
+    config = source.config
     rows = [
         teacher_method(source),
         Method("scratch", "student, real labels", lambda: _scratch(source)),
@@ -174,7 +169,9 @@ def _main_grid(source: Distillation) -> list[Comparison]:
     untrained_scenes = dataclasses.replace(config.beamkd, generator_loss=GeneratorLoss(0))
     scenes = {"scenes": ("scenes of an untrained generator", lambda: source.generate(untrained_scenes, "scenes"))}
     made = scans if source.scans else scenes
-    made["street"] = ("another simulated street", functools.partial(_street, source, street))
+    on_streets = functools.partial(simulated_sequences, source.run, source.keys, source.dataset, recipe=config.beamkd)
+    made["street"] = ("another simulated street", lambda: on_streets(lambda drives: Street()))
+    made["streets"] = ("simulated streets of all kinds", lambda: on_streets(priors.streets_of_all_kinds))
     for name, (label, make) in made.items():
         train = functools.partial(lambda name, make: source.distil(config.beamkd, make(), name), name, make)
         rows.append(Method(name, f"control: {label}", train, data_free=True))
@@ -402,29 +399,3 @@ def _made_up(source: Distillation, make: Callable[..., jax.Array], goes_on: bool
         return sensor_batch(make(key, count, frames, rays), dataset.future, name)
 
     return source.run.over_members(draw, (0,))(named_keys(source.keys, "control"))
-
-
-def _street_windows(source: Distillation) -> Windows:
-    """Windows of drives that are in no split, as many as a student's sequences or more."""
-    recipe, config = source.config.beamkd, source.config
-    key = jax.random.fold_in(jax.random.key(config.seed), 1)
-    drives, windows = STREET_DRIVES, ()
-    while len(windows) < recipe.sequences + recipe.held_out:
-        simulated = simulate(key, config.street, drives, config.sensors, own_devices(config))
-        if "camera" in config.sensors:
-            simulated = with_masks(simulated, config.mask_size)
-        windows = make_windows(simulated, _frames(source), source.dataset.future)
-        drives *= 2
-    return windows
-
-
-def _street(source: Distillation, windows: Windows) -> Batch:
-    """What is sensed in the street's windows, without their beams; each seed takes its own."""
-    count, names = source.config.beamkd.sequences + source.config.beamkd.held_out, source.dataset.sensors
-
-    def draw(key, windows):
-        chosen = jax.random.permutation(key, len(windows))[:count]
-        batch = gather(windows, Rows(chosen, jnp.ones(count, bool)))
-        return unlabelled({name: sensor_input(name)(batch) for name in names}, source.dataset)
-
-    return source.run.over_members(draw, (0, None))(named_keys(source.keys, "control"), windows)

@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from beamkd import priors
+from beamkd.sim import Street
 from experiments.common import study_grids
 from experiments.common.dataset import open_dataset
 from experiments.common.flags import main
+from experiments.common.methods import generators_of, sequences_of, simulated_sequences
 from experiments.common.run import Run
 from experiments.common.study_grids import GRIDS, Distillation
 from experiments.study import CLAIMS, Study, run
@@ -29,6 +32,7 @@ TINY = [  # data and students as in tiny runs of the data-free experiment: what 
     ),
 ]
 MAIN = {"teacher", "scratch", "kd", "dfkd_paper", "dfkd_beamkd", "noise", "sparse_noise", "blobs", "street"}
+MAIN |= {"streets"}
 
 BASELINES = {"occupancy"} | {
     f"position_{method}{moving}" for method in ("table", "neighbours", "network") for moving in ("", "_moving")
@@ -115,14 +119,17 @@ def comparisons(source):
     return {name: grid(source) for name, grid in GRIDS.items()}
 
 
-def test_the_control_street_has_a_window_for_each_sequence(source, monkeypatch):
-    monkeypatch.setattr(study_grids, "STREET_DRIVES", 2)
+def test_simulated_sequences_are_as_many_and_as_long_as_a_recipe_says(source, monkeypatch):
+    monkeypatch.setattr(priors, "DRIVES", 2)
     recipe = dataclasses.replace(source.config.beamkd, sequences=192, held_out=64)
-    short = dataclasses.replace(source, config=dataclasses.replace(source.config, beamkd=recipe))
-    windows = study_grids._street_windows(short)
-    assert len(windows) >= 256
-    scans = np.asarray(study_grids._street(short, windows).sensors["lidar"])
+    common = source.run, source.keys, source.dataset
+    scans = np.asarray(simulated_sequences(*common, lambda drives: Street(), recipe).sensors["lidar"])
     assert scans.shape == (2, 256, 11, 216)
+    prior = dataclasses.replace(recipe, generator="streets")
+    assert generators_of(*common, None, None, prior) is None  # and the owner is asked for nothing
+    other = np.asarray(sequences_of(*common, None, prior).sensors["lidar"])
+    assert other.shape == scans.shape and not np.array_equal(other, scans)
+    assert other.max() > 1.5 * scans.max()  # in the family there are wider roads
     assert all(len(np.unique(member.reshape(256, -1), axis=0)) == 256 for member in scans)  # none twice
 
 
@@ -158,16 +165,6 @@ def test_a_student_chosen_by_real_windows_is_not_called_data_free(comparisons):
     methods = {method.name: method for compared in comparisons["student"] for method in compared.methods}
     assert not methods["paper_real_selection"].data_free
     assert methods["paper_kl_2"].data_free
-
-
-def test_a_street_too_short_for_a_control_is_refused_before_anything_is_trained(capsys, tmp_path):
-    frames = ["--street.max-frames", "10", "--street.min-frames", "9"]
-    with pytest.raises(SystemExit) as stop:
-        main("study", Study, run, [*TINY, *frames, "--out", str(tmp_path / "run")])
-    errors = capsys.readouterr().err.strip()
-    assert stop.value.code == 2
-    assert errors == "study: windows: expected a drive of 11 frames in a row or more, found at most 10"
-    assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
 @pytest.mark.parametrize("flags", [["--grid", "everything"], ["--drives", "9", "--resident", "8"]], ids=" ".join)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from beamkd.base import InputError
-from beamkd.sim import Family, Street, simulate
+from beamkd.sim import Family, Street, drive_traffic, simulate
 from beamkd.sim.family import RANGES
 
 FAMILY = Family()
@@ -69,6 +69,27 @@ def test_an_empty_range_is_refused(field, value):
 def test_what_a_street_cannot_have_is_refused():
     with pytest.raises(InputError, match=r"^Street\.dropout: expected a share from 0 to 1, found 2"):
         Family(dropout=(2.0, 3.0)).street(0)
+
+
+def test_many_streets_are_simulated_at_once_each_drive_on_its_own():
+    numbers = [number for number, street in enumerate(STREETS) if not street.others][:3]
+    streets = Family(drift=0.0).streets(numbers)
+    assert streets.lane.shape == (3,) and streets.lane.tolist() == [STREETS[number].lane for number in numbers]
+    drives = jax.device_get(simulate(jax.random.key(5), streets, 3))
+    for place, number in enumerate(numbers):
+        alone = jax.device_get(simulate(jax.random.key(5), Family(drift=0.0).street(number), place + 1))
+        own, last = drives.drive == place + 1, alone.drive == place + 1
+        np.testing.assert_allclose(drives.sensors["lidar"][own], alone.sensors["lidar"][last], atol=1e-3)
+        np.testing.assert_allclose(drives.power[own], alone.power[last], rtol=1e-3)
+
+
+def test_vehicles_that_a_street_has_not_are_far_from_it():
+    with_and_without = [next(n for n, street in enumerate(STREETS) if street.others == count) for count in (0, 1, 2)]
+    streets = FAMILY.streets(with_and_without)
+    for drive, count in enumerate((0, 1, 2)):
+        street = jax.tree.map(lambda leaf, drive=drive: leaf[drive], streets)
+        across = np.abs(np.asarray(drive_traffic(jax.random.key(0), street).vehicles.centre)[:, 1:, 0])
+        assert (across.max(0) < 100).sum() == count and (across[:, across.max(0) > 100] > 9000).all()
 
 
 def test_every_field_is_documented():

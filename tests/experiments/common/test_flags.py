@@ -187,10 +187,10 @@ def test_help_shows_every_flag_with_its_default(capsys):
 def test_a_recipe_gives_the_flags_that_are_not_given():
     """What the command line names wins over the recipe, and the recipe over nothing."""
     found = {}
-    for words in ([], ["--recipe", "paper"], ["--recipe=paper", "--sequences", "7"]):
+    for words in ([], ["--recipe", "paper"], ["--recipe", "prior"], ["--recipe=paper", "--sequences", "7"]):
         main("datafree", DataFree, lambda config, key=tuple(words): found.update({key: config}), words, defaults)
-    ours, paper, changed = found.values()
-    for config, name in ((ours, "beamkd"), (paper, "paper")):
+    ours, paper, prior, changed = found.values()
+    for config, name in ((ours, "beamkd"), (paper, "paper"), (prior, "prior")):
         assert config.recipe == name
         for field in dataclasses.fields(Recipe):
             assert getattr(config, field.name) == getattr(RECIPES[name], field.name)
