@@ -81,7 +81,7 @@ class Benchmark:
     """What networks compute in; float32 on a CPU and both elsewhere if not given."""
     pipeline_seeds: tuple[int, ...] = (1, 20)
     """Numbers of seeds to run the pipeline for."""
-    pipeline_recipes: tuple[Literal["beamkd", "paper"], ...] = ("beamkd", "paper")
+    pipeline_recipes: tuple[Literal["beamkd", "paper", "prior"], ...] = ("beamkd", "paper")
     """Recipes to run it with: ours, and as published."""
     repeats: int = 5
     """Samples of each time, of which the median and the quartiles are reported; three where they take long."""

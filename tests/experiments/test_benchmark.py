@@ -23,7 +23,6 @@ from experiments.benchmarks import networks as benchmark_networks
 from experiments.benchmarks.networks import step_cost
 from experiments.benchmarks.timing import Bench, Cost, Point
 from experiments.common.flags import main
-from experiments.common.recipes import RECIPES
 from experiments.datafree import DataFree
 from experiments.datafree import defaults as datafree_defaults
 
@@ -176,12 +175,12 @@ def test_pipeline_is_the_data_free_experiment_with_its_own_seconds(pipelines):
 
 def test_pipeline_runs_each_recipe_as_the_command_line_of_the_experiment_does_and_names_it(pipelines):
     asked = []
-    for recipe in RECIPES:
+    for recipe in ("beamkd", "paper"):
         flags = ["--recipe", recipe, "--seeds", "2", "--seed", "5", "--devices", "1"]
         main("datafree", DataFree, asked.append, flags, defaults=datafree_defaults)
     rows = list(CASES["pipeline"](bench(Point(64), seed=5, pipeline_seeds=(2,))))
     assert [dataclasses.replace(config, out=None) for config in pipelines[1::2]] == asked
-    assert [row["recipe"] for row in rows] == list(RECIPES) == ["beamkd", "paper"]
+    assert [row["recipe"] for row in rows] == ["beamkd", "paper"]
 
 
 def test_every_pipeline_compiles_for_itself(pipelines):
