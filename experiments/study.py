@@ -18,7 +18,7 @@ from experiments.common.dataset import Trained, cost, cost_of, keep_networks, op
 from experiments.common.flags import main
 from experiments.common.methods import generator_module
 from experiments.common.recipes import affordable, smaller
-from experiments.common.roads import roads_of, study_roads
+from experiments.common.roads import check_roads, roads_of, study_roads
 from experiments.common.run import Run
 from experiments.common.study_flags import Study
 from experiments.common.study_grids import GRIDS, Distillation, teacher_method
@@ -77,6 +77,7 @@ def run(config: Study) -> None:
     if not roads:
         _on_a_road(config)
         return
+    check_roads(roads)
     run = study_roads(config, roads, _on_a_road)
     if is_primary():
         from beamkd.report import roads as report  # here, for Matplotlib would delay the first step

@@ -9,9 +9,14 @@ import numpy as np
 
 from beamkd.base import InputError
 from beamkd.claims import judge_over_roads
+from beamkd.data import count_drives
+from beamkd.data.windows import FRACTIONS
 from experiments.common.folder import CONFIG, RESULTS, ROADS, read_json
 from experiments.common.run import Run
 from experiments.common.study_flags import Study
+
+LEAST = 2
+"""Drives in each part of a road's split."""
 
 APART = 1000
 """Seeds between those of two streets, so that nothing of one is drawn as of another."""
@@ -43,6 +48,21 @@ def _numbers(config: Study) -> range:
 def _on_street(config: Study, number: int) -> Study:
     street = config.family.street(number, config.street)
     return dataclasses.replace(config, streets=0, street=street, seed=config.seed + APART * number)
+
+
+def check_roads(roads: dict[str, Study]) -> None:
+    """Look at all roads before the first is studied.
+
+    Raises:
+      InputError: a folder cannot be read, or a part of a road's split would have a single drive, by which no interval
+        over drives can be told.
+    """
+    for name, own in roads.items():
+        drives = own.drives if own.source == "sim" else count_drives(own.data_dir[0], own.scenario)
+        train, val, _ = FRACTIONS[own.split]
+        parts = int(train * drives + 1e-6), int(val * drives + 1e-6)
+        if min(*parts, drives - sum(parts)) < LEAST:
+            raise InputError(f"{name}: expected {LEAST} drives or more in each part, found {drives} drives in all")
 
 
 def study_roads(config: Study, roads: dict[str, Study], study: Callable[[Any], None]) -> Run:

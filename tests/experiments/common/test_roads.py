@@ -13,7 +13,7 @@ from beamkd.report import roads as report
 from beamkd.report.__main__ import main as redraw
 from beamkd.sim import Family
 from experiments.common.folder import plain
-from experiments.common.roads import roads_of, study_roads
+from experiments.common.roads import check_roads, roads_of, study_roads
 from experiments.common.study_flags import Study
 
 AHEAD = {"Scenario1": 0.01, "Scenario8": 0.02, "Scenario9": 0.06}
@@ -97,6 +97,19 @@ def test_streets_are_told_in_the_report(tmp_path):
     text = (config.out / "report.md").read_text()
     assert "| street4 | 17.6 and 21.2, both ways | 33 | 0 | −0.17, 0.10 |" in text
     assert "| street6 | teacher | 45.0 | 45.0 | 45.0 |" in text
+
+
+@pytest.mark.parametrize(("drives", "split"), [(9, "random"), (13, "inorder")])
+def test_a_part_of_a_single_drive_is_refused_before_anything_is_studied(drives, split):
+    """Nine drives are dealt out as 5, 1 and 3, thirteen in order as 9, 1 and 3."""
+    with pytest.raises(InputError, match=rf"^street1: expected 2 drives or more in each part, found {drives} drives"):
+        check_roads(roads_of(Study(streets=2, drives=drives, split=split)))
+    check_roads(roads_of(Study(streets=2, drives=14, split=split)))
+
+
+def test_drives_of_folders_are_counted(tmp_path):
+    with pytest.raises(InputError, match="nowhere"):
+        check_roads({"nowhere": Study(source="deepsense", data_dir=(tmp_path / "nowhere",))})
 
 
 def test_streets_are_of_the_simulator():
