@@ -21,6 +21,9 @@ NOTES = {
 }
 """What stands above the tables."""
 
+WIDE = 7
+"""Columns of claims before those of each road, for which a terminal has no room."""
+
 METRICS = ("top1", "top5", "power_ratio")
 
 
@@ -42,7 +45,7 @@ def keep(folder: Path, path: Path) -> None:
 
 def console_tables(folder: Path) -> list[Table]:
     """Claims over all roads, for a terminal."""
-    rows = claim_rows(read_results(folder))
+    rows = [row[:WIDE] for row in claim_rows(read_results(folder))]
     return [terminal_table("Claims over roads: percentage points", rows, left=2, wrap=2)] if len(rows) > 1 else []
 
 

@@ -97,6 +97,8 @@ class Family:
             value = getattr(self, field.name)
             if field.type is Range and not (len(value) == 2 and -math.inf < value[0] <= value[1] < math.inf):
                 raise InputError(f"Family.{field.name}: expected the least value and the greatest, found {value}")
+            if field.name == "lane" and not value[0] > 0:
+                raise InputError(f"Family.lane: expected more than 0 m, found {value}")
             if field.type is float and not 0 <= value < math.inf:
                 raise InputError(f"Family.{field.name}: expected 0 or more, found {value}")
 

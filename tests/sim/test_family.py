@@ -59,7 +59,14 @@ def test_a_street_depends_on_its_number_and_on_what_it_is_like():
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("lane", (9.0, 6.0)), ("slots", (1.0, math.nan)), ("drift", -1.0), ("fading", (0.0, math.inf))]
+    ("field", "value"),
+    [
+        ("lane", (9.0, 6.0)),
+        ("lane", (-1.0, 6.0)),
+        ("slots", (1.0, math.nan)),
+        ("drift", -1.0),
+        ("fading", (0.0, math.inf)),
+    ],
 )
 def test_an_empty_range_is_refused(field, value):
     with pytest.raises(InputError, match=rf"^Family\.{field}: expected .+, found "):
