@@ -91,10 +91,10 @@ def test_many_streets_are_simulated_at_once_each_drive_on_its_own():
 
 def test_vehicles_that_a_street_has_not_are_far_from_it():
     with_and_without = [next(n for n, street in enumerate(STREETS) if street.others == count) for count in (0, 1, 2)]
-    streets = FAMILY.streets(with_and_without)
+    streets, traffic = FAMILY.streets(with_and_without), jax.jit(drive_traffic)
     for drive, count in enumerate((0, 1, 2)):
         street = jax.tree.map(lambda leaf, drive=drive: leaf[drive], streets)
-        across = np.abs(np.asarray(drive_traffic(jax.random.key(0), street).vehicles.centre)[:, 1:, 0])
+        across = np.abs(np.asarray(traffic(jax.random.key(0), street).vehicles.centre)[:, 1:, 0])
         assert (across.max(0) < 100).sum() == count and (across[:, across.max(0) > 100] > 9000).all()
 
 
