@@ -148,8 +148,8 @@ class Family:
 
 def _aligned(street: Street) -> Street:
     """The street with all that any street of a family has: a second lane where the first is, vehicles far away."""
-    near, far = street.other_lanes
-    lanes = (near if street.others > 0 else NOWHERE, far if street.others > 1 else NOWHERE + 2 * BESIDE)
+    first, other = street.other_lanes
+    lanes = (first if street.others > 0 else NOWHERE, other if street.others > 1 else NOWHERE + 2 * BESIDE)
     second = street.lane if street.second_lane is None else street.second_lane
     return dataclasses.replace(street, second_lane=second, others=2, other_lanes=lanes, drift=(0.0, 0.0))
 

@@ -72,7 +72,7 @@ def simulate(
       The drives, numbered from 1.
 
     Raises:
-      InputError: drives < 1, an unknown sensor, or devices not from 1 to as many as there are.
+      InputError: drives < 1, an unknown sensor, devices not from 1 to as many as there are, or too few streets.
     """
     pieces = list(simulate_chunks(key, street, drives, sensors, devices))
     return jax.device_put(jax.tree.map(lambda *parts: np.concatenate(parts), *pieces))
@@ -90,6 +90,8 @@ def simulate_chunks(
     if isinstance(sensors, str) or not set(sensors) <= set(SENSORS):
         raise InputError(f"sensors: expected names out of {sorted(SENSORS)}, found {sensors!r}")
     alone = not np.ndim(street.lane)
+    if not alone and len(street.lane) != drives:
+        raise InputError(f"street: expected one, or one for each of {drives} drives, found {len(street.lane)}")
     mesh = _mesh(devices, chunks=-(-drives // CHUNK))
     key = jax.device_put(key, NamedSharding(mesh, PartitionSpec()))
     for first in range(0, drives, mesh.size * CHUNK):

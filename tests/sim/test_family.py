@@ -81,6 +81,8 @@ def test_what_a_street_cannot_have_is_refused():
 def test_many_streets_are_simulated_at_once_each_drive_on_its_own():
     numbers = [number for number, street in enumerate(STREETS) if not street.others][:3]
     streets = Family(drift=0.0).streets(numbers)
+    with pytest.raises(InputError, match="^street: expected one, or one for each of 4 drives, found 3$"):
+        simulate(jax.random.key(5), streets, 4)
     assert streets.lane.shape == (3,) and streets.lane.tolist() == [STREETS[number].lane for number in numbers]
     drives = jax.device_get(simulate(jax.random.key(5), streets, 3))
     alone = jax.device_get(simulate(jax.random.key(5), Family(drift=0.0).street(numbers[1]), 2))
