@@ -12,7 +12,7 @@ import pytest
 from beamkd.models import SensorStudent, SensorTeacher
 from beamkd.sim import simulate
 from experiments import longterm
-from experiments.common import dataset
+from experiments.common.dataset import open_dataset
 from experiments.common.flags import main
 from experiments.longterm import COLLABORATIVE, GRIDS, LABELS, LONG_TERM, LongTerm, Source, run
 
@@ -33,7 +33,7 @@ def soon_compiled(monkeypatch):
         masks = np.broadcast_to((np.abs(places) < 3)[:, None], (len(places), 32, 32))
         return drives.replace(sensors={"masks": jnp.packbits(jnp.asarray(masks), axis=-1)})
 
-    monkeypatch.setattr(dataset, "load_drives", load_drives)
+    monkeypatch.setattr(longterm, "open_dataset", functools.partial(open_dataset, load_drives=load_drives))
     sizes = {"channels": (3, 4), "hidden": 5, "sensors": ("masks",)}
     monkeypatch.setattr(longterm, "CollaborativeTeacher", functools.partial(SensorTeacher, embed=6, **sizes))
     monkeypatch.setattr(longterm, "CollaborativeStudent", functools.partial(SensorStudent, embed=4, **sizes))
