@@ -132,12 +132,18 @@ def split_drives(
     drives = np.unique(of_window)
     if order == "random":
         drives = np.asarray(jax.random.permutation(key, drives))
-    train, val = (int(fraction * len(drives) + 1e-6) for fraction in fractions[:2])  # 0.7 * 90 is just under 63
+    train, val, _ = part_sizes(len(drives), fractions)
     parts = np.split(drives, [train, train + val])
     if min(map(len, parts)) == 0:
         raise InputError(f"split: expected drives for training, validation and test, found {len(drives)} drives in all")
     chosen = (np.flatnonzero(np.isin(of_window, part)) for part in parts)
     return jax.device_put(Split(*(Rows(rows.astype(np.int32), np.ones(len(rows), bool)) for rows in chosen)))
+
+
+def part_sizes(drives: int, fractions: tuple[float, float, float]) -> tuple[int, int, int]:
+    """How many drives are for training, validation and test; the first two are rounded down."""
+    train, val = (int(fraction * drives + 1e-6) for fraction in fractions[:2])  # 0.7 * 90 is just under 63
+    return train, val, drives - train - val
 
 
 def stack_splits(splits: list[Split]) -> Split:

@@ -10,7 +10,7 @@ import numpy as np
 from beamkd.base import InputError
 from beamkd.claims import judge_over_roads
 from beamkd.data import count_drives
-from beamkd.data.windows import FRACTIONS
+from beamkd.data.windows import FRACTIONS, part_sizes
 from experiments.common.folder import CONFIG, RESULTS, ROADS, read_json
 from experiments.common.run import Run
 from experiments.common.study_flags import Study
@@ -59,9 +59,7 @@ def check_roads(roads: dict[str, Study]) -> None:
     """
     for name, own in roads.items():
         drives = own.drives if own.source == "sim" else count_drives(own.data_dir[0], own.scenario)
-        train, val, _ = FRACTIONS[own.split]
-        parts = int(train * drives + 1e-6), int(val * drives + 1e-6)
-        if min(*parts, drives - sum(parts)) < LEAST:
+        if min(part_sizes(drives, FRACTIONS[own.split])) < LEAST:
             raise InputError(f"{name}: expected {LEAST} drives or more in each part, found {drives} drives in all")
 
 
