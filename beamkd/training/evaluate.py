@@ -119,12 +119,15 @@ def evaluate(
 
 
 def flops(function: Callable, *args: Any) -> float:
-    """Floating-point operations of one call of `function`, by XLA's count before it optimises.
+    """Floating-point operations of one call of `function`, by XLA's count for a CPU before it optimises.
 
-    Loops count once: recurrences are counted in full because they are unrolled.
+    Loops count once: recurrences are counted in full because they are unrolled. Only a CPU's compiler counts before it
+    optimises; accelerators' programs hide products in library calls.
 
     Args:
       function: any that JAX can trace.
       *args: arrays or their shapes (`jax.ShapeDtypeStruct`).
     """
-    return float(jax.jit(function).lower(*args).cost_analysis()["flops"])
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        lowered = jax.jit(function).lower(*jax.eval_shape(lambda *given: given, *args))
+    return float(lowered.cost_analysis()["flops"])

@@ -210,6 +210,7 @@ def prepare() -> None:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax warns of layouts that we do not use
     _cache_compilation()
+    _keep_cpu()
     _multiply_in_full()
     _use_all_cores()
     gc.set_threshold(COLLECT_AFTER)
@@ -242,6 +243,13 @@ def _cache_compilation() -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
         jax.config.update("jax_compilation_cache_dir", str(home / "beamkd" / "xla"))
+
+
+def _keep_cpu() -> None:
+    """Let the CPU, on which networks' operations are counted, be there behind the platforms that the user has named."""
+    platforms = jax.config.jax_platforms
+    if platforms and "cpu" not in platforms.split(","):
+        jax.config.update("jax_platforms", f"{platforms},cpu")
 
 
 def _multiply_in_full() -> None:
