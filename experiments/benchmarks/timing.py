@@ -32,7 +32,7 @@ TRAFFIC = 2**32
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What XLA counts in a compiled program.
+    """What XLA counts in a compiled program; of networks, in the CPU's.
 
     Attributes:
       flops: floating-point operations.
@@ -87,9 +87,14 @@ def compile_program(function: Callable, *args: Any) -> Program:
 
 
 def cost_of(function: Callable, *args: Any) -> Cost:
-    """Of one call of `function`, compiled for these arguments or for their shapes; loops count once."""
-    # How well the machine code is optimised has no part in the count, and makes it take twice as long.
-    return _count(jax.jit(function).lower(*args).compile({"xla_backend_optimization_level": 0}))
+    """Of one call of `function`, compiled for a CPU, for arguments of these shapes; loops count once.
+
+    Accelerators' compilers do not count what they leave to libraries.
+    """
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        lowered = jax.jit(function).lower(*jax.eval_shape(lambda *given: given, *args))
+        # How well the machine code is optimised has no part in the count, and makes it take twice as long.
+        return _count(lowered.compile({"xla_backend_optimization_level": 0}))
 
 
 def _count(compiled: Any) -> Cost:

@@ -212,6 +212,17 @@ def test_products_are_of_float32_unless_the_user_chooses(chosen, monkeypatch):
         jax.config.update("jax_default_matmul_precision", before)
 
 
+@pytest.mark.parametrize("chosen, kept", [(None, None), ("cuda", "cuda,cpu"), ("cpu", "cpu"), ("cuda,cpu", "cuda,cpu")])
+def test_the_cpu_that_counts_operations_is_there_beside_what_the_user_chooses(chosen, kept):
+    before = jax.config.jax_platforms
+    jax.config.update("jax_platforms", chosen)
+    try:
+        main("datafree", DataFree, lambda config: None, [], defaults)
+        assert jax.config.jax_platforms == kept
+    finally:
+        jax.config.update("jax_platforms", before)
+
+
 def test_an_unknown_recipe_is_refused(refused, tmp_path):
     assert "recipe" in refused("--recipe", "stew", "--out", tmp_path / "run")
 
