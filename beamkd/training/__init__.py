@@ -4,7 +4,16 @@ from beamkd.base import Stream
 from beamkd.training import checkpoints
 from beamkd.training.batches import all_rows, over_batches
 from beamkd.training.devices import BATCH, fast_options, map_members
-from beamkd.training.evaluate import Scores, evaluate, flops, mean_scores, measure, score_batch, sums_by_drive
+from beamkd.training.evaluate import (
+    Scores,
+    evaluate,
+    flops,
+    lower_on_cpu,
+    mean_scores,
+    measure,
+    score_batch,
+    sums_by_drive,
+)
 from beamkd.training.fit import FitConfig, FitState, Task, advance, fit, start, stopped
 from beamkd.training.hosts import distributed, from_primary, is_primary, to_host
 from beamkd.training.metrics import dba, power_loss_db, power_ratio, top_k
@@ -32,6 +41,7 @@ __all__ = [
     "flops",
     "from_primary",
     "is_primary",
+    "lower_on_cpu",
     "map_batches",
     "map_members",
     "mean_over_labels",

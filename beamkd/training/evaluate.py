@@ -121,13 +121,26 @@ def evaluate(
 def flops(function: Callable, *args: Any) -> float:
     """Floating-point operations of one call of `function`, by XLA's count for a CPU before it optimises.
 
-    Loops count once: recurrences are counted in full because they are unrolled. Only a CPU's compiler counts before it
-    optimises; accelerators' programs hide products in library calls.
+    Loops count once: recurrences are counted in full because they are unrolled.
 
     Args:
       function: any that JAX can trace.
       *args: arrays or their shapes (`jax.ShapeDtypeStruct`).
     """
+    return float(lower_on_cpu(function, *args).cost_analysis()["flops"])
+
+
+def lower_on_cpu(function: Callable, *args: Any) -> jax.stages.Lowered:
+    """`function` of arguments of these shapes, lowered for a CPU whatever the device is, to count what it costs.
+
+    Only a CPU's compiler counts before it optimises; accelerators' programs hide products in library calls.
+
+    Args:
+      function: any that JAX can trace.
+      *args: arrays or their shapes (`jax.ShapeDtypeStruct`).
+
+    Raises:
+      RuntimeError: JAX was told to use other platforms alone.
+    """
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        lowered = jax.jit(function).lower(*jax.eval_shape(lambda *given: given, *args))
-    return float(lowered.cost_analysis()["flops"])
+        return jax.jit(function).lower(*jax.eval_shape(lambda *given: given, *args))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from beamkd.training import fast_options
+from beamkd.training import fast_options, lower_on_cpu
 
 Timing = dict[str, Any]
 """A row of results.json."""
@@ -87,14 +87,9 @@ def compile_program(function: Callable, *args: Any) -> Program:
 
 
 def cost_of(function: Callable, *args: Any) -> Cost:
-    """Of one call of `function`, compiled for a CPU, for arguments of these shapes; loops count once.
-
-    Accelerators' compilers do not count what they leave to libraries.
-    """
-    with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        lowered = jax.jit(function).lower(*jax.eval_shape(lambda *given: given, *args))
-        # How well the machine code is optimised has no part in the count, and makes it take twice as long.
-        return _count(lowered.compile({"xla_backend_optimization_level": 0}))
+    """Of one call of `function`, compiled for a CPU, for arguments of these shapes; loops count once."""
+    # How well the machine code is optimised has no part in the count, and makes it take twice as long.
+    return _count(lower_on_cpu(function, *args).compile({"xla_backend_optimization_level": 0}))
 
 
 def _count(compiled: Any) -> Cost:
