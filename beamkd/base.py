@@ -186,6 +186,34 @@ class Shared:
         return self.frames.dtype
 
 
+@struct.dataclass
+class Encoded:
+    """Frames of windows whose codes are known. Networks take it in place of frames [B, L, ...].
+
+    Attributes:
+      codes: [B, L, E], of a network's frame encoder.
+      frame: shape of one frame.
+    """
+
+    codes: Array
+    frame: tuple[int, ...] = struct.field(pytree_node=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the frames, (B, L, ...)."""
+        return (*self.codes.shape[:2], *self.frame)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes of `shape`."""
+        return len(self.shape)
+
+    @property
+    def dtype(self):
+        """Of the codes."""
+        return self.codes.dtype
+
+
 def steps(frames: Array | Shared, first: int, count: int) -> Array | Shared:
     """Of frames [B, L, ...] the `count` ones from the step `first` on."""
     if isinstance(frames, Shared):

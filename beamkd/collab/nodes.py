@@ -17,7 +17,7 @@ from beamkd.collab.faults import Faults
 from beamkd.collab.messages import Message
 from beamkd.collab.privacy import Noise
 from beamkd.data import Dataset, forward_of
-from beamkd.models.maps import as_convolutions
+from beamkd.models.layers import as_convolutions
 from beamkd.training import FitConfig, map_members, to_host
 
 

@@ -21,6 +21,7 @@ from beamkd.models.network import network
 from beamkd.models.published import load_published, published_model
 from beamkd.models.saved import load_network, save_network
 from beamkd.models.scene import SceneGenerator
+from beamkd.models.streaming import Streaming, StreamState, streaming
 from beamkd.models.tracker import SensorStudent, SensorTeacher
 
 __all__ = [
@@ -48,6 +49,8 @@ __all__ = [
     "SceneGenerator",
     "SensorStudent",
     "SensorTeacher",
+    "StreamState",
+    "Streaming",
     "count_weights",
     "encode_frames",
     "failing",
@@ -58,4 +61,5 @@ __all__ = [
     "network",
     "published_model",
     "save_network",
+    "streaming",
 ]

@@ -67,9 +67,10 @@ class _Convolutions(nn.Module):
         layer = maps[..., None]
         for number, channels in enumerate(self.channels):
             layer = Conv2d(channels)(layer)
-            pooled = nn.avg_pool(layer, (2, 2), (2, 2)) if number >= len(self.channels) - 3 else layer
-            layer = nn.relu(pooled)
-        return layer.reshape(len(layer), -1)
+            if number >= len(self.channels) - 3:
+                layer = nn.avg_pool(layer, window_shape=(2, 2), strides=(2, 2))
+            layer = nn.relu(layer)
+        return layer.reshape(layer.shape[0], -1)
 
 
 class RadarLeNet(_OfFrame):
@@ -109,8 +110,8 @@ class OccupancyCnn(_OfFrame):
         """Features of scans."""
         layer = occupancy(frames)[..., None]
         for channels in self.channels:
-            layer = nn.max_pool(nn.relu(Conv2d(channels)(layer)), (2, 2), (2, 2))
-        layer = nn.relu(Linear(self.hidden)(layer.reshape(len(layer), -1)))
+            layer = nn.max_pool(nn.relu(Conv2d(channels)(layer)), window_shape=(2, 2), strides=(2, 2))
+        layer = nn.relu(Linear(self.hidden)(layer.reshape(layer.shape[0], -1)))
         return Dropout(self.dropout)(layer, train, axis_name)
 
 

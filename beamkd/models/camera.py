@@ -9,7 +9,7 @@ import functools
 import chex
 from flax import linen as nn
 
-from beamkd.base import BEAMS, Array, Output, Shared
+from beamkd.base import BEAMS, Array, Encoded, Output, Shared
 from beamkd.models.layers import Attention, Dropout, Gru, Linear, encode_frames, in_pieces
 from beamkd.models.maps import EPSILON, Conv2d, Depthwise, Scale, greatest
 
@@ -32,7 +32,7 @@ class _Network(nn.Module):
     @nn.compact
     def __call__(
         self,
-        masks: Array | Shared,
+        masks: Array | Shared | Encoded,
         future: int = 0,
         train: bool = False,
         slots: int | None = None,
@@ -40,12 +40,13 @@ class _Network(nn.Module):
     ) -> Output:
         """Predict beams from `masks` [B, S, H, W], or [B, L, H, W] with `future`; the rest as of the LiDAR networks.
 
-        Windows that overlap may come as `Shared`: each mask is then encoded once.
+        Windows that overlap may come as `Shared`: each mask is then encoded once; those that are encoded, as `Encoded`.
         """
         chex.assert_equal(masks.ndim, 4)
         drop = functools.partial(Dropout(self.dropout), train=train, axis_name=axis_name)
         piece = max(PIECE // (masks.shape[2] * masks.shape[3]), 1)
         summaries = encode_frames(functools.partial(in_pieces, self.mask_encoder(), piece=piece), masks, future)
+        self.sow("intermediates", "frames", summaries[:, : masks.shape[1]])
         hidden = nn.relu(Linear(self.embed)(summaries))
         codes = Linear(self.embed)(drop(hidden) if self.drops_codes else hidden)
         states = nn.LayerNorm(epsilon=EPSILON)(codes)
@@ -188,7 +189,7 @@ class _Blocks(nn.Module):
         maps = masks[..., None]
         for channels in self.channels:
             maps = Scale(self.groups, pool=2)(Conv2d(channels)(maps))
-        layer = (_attended(maps) if self.attention else maps).reshape(len(maps), -1)
+        layer = (_attended(maps) if self.attention else maps).reshape(maps.shape[0], -1)
         for width in self.dense:
             layer = nn.relu(Linear(width)(layer))
         return layer

@@ -64,7 +64,7 @@ class MapEncoder(nn.Module):
         layer = maps[..., None]
         for channels, width in zip(self.channels, self.widths, strict=True):
             layer = nn.relu(PatchConv(channels, width)(layer))
-        return Linear(self.embed)(layer.reshape(len(layer), -1))
+        return Linear(self.embed)(layer.reshape(layer.shape[0], -1))
 
 
 class MaskEncoder(MapEncoder):

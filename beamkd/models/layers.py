@@ -1,17 +1,18 @@
 """Layers that the beam-tracking networks are built from, with the initial weights that PyTorch gives them."""
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
 
 import chex
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from beamkd.base import Array, Shared
+from beamkd.base import Array, Encoded, Shared
 
 UNROLLED_STEPS = 16
 """Recurrences up to this long are unrolled: a loop iteration costs XLA more than a small matrix product."""
-
 
 KEPT = "kept"
 """Name of what is kept of each piece for the gradient: convolutions and pooled maps. The rest is computed again."""
@@ -43,7 +44,7 @@ def repeat_rows(row: Array, count: int) -> Array:
 def affine(inputs: Array, kernel: Array, bias: Array) -> Array:
     """Product of inputs [..., in] and kernel [in, out], plus bias [out]."""
     rows = inputs.reshape(-1, inputs.shape[-1])  # with more axes XLA's products and sums take longer
-    return (rows @ kernel + repeat_rows(bias, len(rows))).reshape(*inputs.shape[:-1], -1)
+    return (rows @ kernel + repeat_rows(bias, rows.shape[0])).reshape(*inputs.shape[:-1], -1)
 
 
 class Linear(nn.Module):
@@ -174,6 +175,24 @@ class Attention(nn.Module):
         return Linear(width)(found.reshape(batch, -1, width))
 
 
+@contextlib.contextmanager
+def as_convolutions() -> Iterator[None]:
+    """Trace what is within as for an accelerator: with the operations of the formulas, to count or to export them."""
+    token = _AS_CONVOLUTIONS.set(True)
+    try:
+        yield
+    finally:
+        _AS_CONVOLUTIONS.reset(token)
+
+
+_AS_CONVOLUTIONS = contextvars.ContextVar("as_convolutions", default=False)
+
+
+def on_cpu() -> bool:
+    """Whether layers are to be written as a CPU computes them fastest."""
+    return jax.default_backend() == "cpu" and not _AS_CONVOLUTIONS.get()
+
+
 def in_pieces(encoder: nn.Module, frames: Array, piece: int | None = None) -> Array:
     """Codes [N, E] of frames [N, ...]; on a CPU piece by piece if they are many, `piece` frames in each or `PIECE`.
 
@@ -181,9 +200,9 @@ def in_pieces(encoder: nn.Module, frames: Array, piece: int | None = None) -> Ar
     through the memory, which then sets the pace; that of a piece stays in the caches. To compute it a second time for
     the gradient takes less time than to keep it.
     """
-    count, pieces = len(frames), len(frames) // (piece or PIECE)
-    if jax.default_backend() != "cpu" or pieces <= 2:  # two pieces take longer than the whole
+    if not on_cpu() or len(frames) < 3 * (piece or PIECE):  # two pieces take longer than the whole
         return encoder(frames)
+    count, pieces = len(frames), len(frames) // (piece or PIECE)
 
     def encode(encoder, carry, piece):
         return carry, encoder(piece)
@@ -201,11 +220,11 @@ def in_pieces(encoder: nn.Module, frames: Array, piece: int | None = None) -> Ar
     return codes.reshape(-1, codes.shape[-1])[:count]
 
 
-def encode_frames(encode: Callable[[Array], Array], frames: Array | Shared, blank: int) -> Array:
+def encode_frames(encode: Callable[[Array], Array], frames: Array | Shared | Encoded, blank: int) -> Array:
     """Encode each frame of [B, L, ...], then append the code of an all-zero frame `blank` times.
 
     The zero frames, one for each future slot, are the same for the whole batch and are encoded once; so is each frame
-    that windows share.
+    that windows share. Frames that are encoded already stay as they are.
 
     Args:
       encode: maps frames [N, ...] to codes [N, E].
@@ -216,7 +235,9 @@ def encode_frames(encode: Callable[[Array], Array], frames: Array | Shared, blan
       Codes, [B, L + J, E].
     """
     batch, length, *shape = frames.shape
-    if isinstance(frames, Shared):
+    if isinstance(frames, Encoded):
+        codes = frames.codes
+    elif isinstance(frames, Shared):
         codes = encode(frames.frames)[frames.rows]
     else:
         codes = encode(frames.reshape(batch * length, *shape)).reshape(batch, length, -1)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import chex
 from flax import linen as nn
 
-from beamkd.base import BEAMS, Array, Output, Shared
+from beamkd.base import BEAMS, Array, Encoded, Output, Shared
 from beamkd.models.encoders import ScanEncoder
 from beamkd.models.layers import Dropout, Gru, Linear, encode_frames, in_pieces
 
@@ -26,7 +26,7 @@ class _Network(nn.Module):
     @nn.compact
     def __call__(
         self,
-        scans: Array | Shared,
+        scans: Array | Shared | Encoded,
         future: int = 0,
         train: bool = False,
         slots: int | None = None,
@@ -36,7 +36,7 @@ class _Network(nn.Module):
 
         Args:
           scans: [B, S, R], or [B, L, R] with `future`; ranges in units of 10 m, 0 where nothing moves. Windows that
-            overlap may come as `Shared`: each scan is then encoded once.
+            overlap may come as `Shared`: each scan is then encoded once; those that are encoded, as `Encoded`.
           future: J, all-zero frames to append.
           train: apply dropout, from the 'dropout' stream of random numbers.
           slots: read out only the last so many steps, for instance the J + 1 that are predictions; all if None.
@@ -44,6 +44,7 @@ class _Network(nn.Module):
         """
         chex.assert_equal(scans.ndim, 3)
         codes = encode_frames(self.frame_encoder(), scans, future)
+        self.sow("intermediates", "frames", codes[:, : scans.shape[1]])
         return _Tail(self.hidden, self.dropout, self.beams)(codes, scans.shape[1], train, slots, axis_name)
 
 

@@ -1,11 +1,9 @@
 """Layers over maps, [N, H, W, channels]: convolutions, normalisation, pooling.
 
 On a CPU XLA takes tens of times as long for the gradients of its convolutions and pooling as for products of matrices
-and sums of slices, which is what stands here in their place. Elsewhere XLA's own are right; `_on_cpu` alone decides.
+and sums of slices, which is what stands here in their place. Elsewhere XLA's own are right; `on_cpu` alone decides.
 """
 
-import contextlib
-import contextvars
 import functools
 from collections.abc import Iterator
 
@@ -16,7 +14,7 @@ from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
 from beamkd.base import Array
-from beamkd.models.layers import KEPT, Linear, repeat_rows, uniform_fan_in
+from beamkd.models.layers import KEPT, Linear, on_cpu, repeat_rows, uniform_fan_in
 
 TOGETHER = 2
 """Neighbours along a row whose values come from one product where maps have one channel."""
@@ -77,7 +75,7 @@ class Depthwise(nn.Module):
         """Convolve `inputs` [N, H, W, C]."""
         chex.assert_rank(inputs, 4)
         kernel = self.param("kernel", uniform_fan_in(self.width**2), (self.width, self.width, inputs.shape[-1]))
-        if _on_cpu():
+        if on_cpu():
             return _each_channel(inputs, kernel)
         return _convolved(inputs, kernel[:, :, None], 1, groups=inputs.shape[-1])
 
@@ -105,7 +103,7 @@ class Scale(nn.Module):
 
     def _scales(self, inputs: Array) -> tuple[Array, Array]:
         """Scales and shifts [N, C] of each map's channels."""
-        count, channels = len(inputs), inputs.shape[-1]
+        count, channels = inputs.shape[0], inputs.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         shift = self.param("shift", nn.initializers.zeros, (channels,))
         if not self.groups:
@@ -134,7 +132,7 @@ def convolve(maps: Array, kernel: Array, stride: int = 1) -> Array:
     Returns:
       [N, ⌈H / stride⌉, ⌈W / stride⌉, out].
     """
-    if not _on_cpu():
+    if not on_cpu():
         return _convolved(maps, kernel, stride)
     return checkpoint_name(_as_products(maps, kernel, stride), KEPT)
 
@@ -161,8 +159,9 @@ def max_pool(maps: Array, width: int = 3) -> Array:
     """
     if width == 2:
         return checkpoint_name(_greater_of_pairs(_greater_of_pairs(maps, 1), 2), KEPT)
-    if not _on_cpu():
-        return nn.max_pool(maps, (3, 3), (2, 2), ((1, 1), (1, 1)))
+    if not on_cpu():
+        around = ((0, 0), (1, 1), (1, 1), (0, 0))  # which XLA makes the pooling's own; converters lose that
+        return nn.max_pool(jnp.pad(maps, around, constant_values=-jnp.inf), window_shape=(3, 3), strides=(2, 2))
     return checkpoint_name(_max_of_three(_max_of_three(maps, 1), 2), KEPT)
 
 
@@ -171,7 +170,7 @@ def greatest(maps: Array) -> Array:
 
     JAX divides that of `max` by how many are equal to it: by none where XLA computes them again and rounds otherwise.
     """
-    return _greatest(maps.reshape(len(maps), -1, maps.shape[-1]))
+    return _greatest(maps.reshape(maps.shape[0], -1, maps.shape[-1]))
 
 
 @jax.custom_vjp
@@ -184,23 +183,6 @@ def _greatest_forward(rows: Array) -> tuple[Array, Array]:
 
 
 _greatest.defvjp(_greatest_forward, lambda first, gradient: (jnp.where(first, gradient[:, None], 0),))
-
-
-@contextlib.contextmanager
-def as_convolutions() -> Iterator[None]:
-    """Trace what is within as for an accelerator: the operations that are counted are then those of the formulas."""
-    token = _AS_CONVOLUTIONS.set(True)
-    try:
-        yield
-    finally:
-        _AS_CONVOLUTIONS.reset(token)
-
-
-_AS_CONVOLUTIONS = contextvars.ContextVar("as_convolutions", default=False)
-
-
-def _on_cpu() -> bool:
-    return jax.default_backend() == "cpu" and not _AS_CONVOLUTIONS.get()
 
 
 def _convolved(maps: Array, kernel: Array, stride: int, groups: int = 1) -> Array:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 from flax import linen as nn
 
-from beamkd.base import BEAMS, Array, InputError, Output
+from beamkd.base import BEAMS, Array, Encoded, InputError, Output
 from beamkd.models.encoders import ENCODERS
 from beamkd.models.failures import SensorDropout
 from beamkd.models.layers import Dropout, Gru, Linear, encode_frames, in_pieces
@@ -31,7 +31,7 @@ class Tracker(nn.Module):
     @nn.compact
     def __call__(
         self,
-        frames: Array | Mapping[str, Array],
+        frames: Array | Encoded | Mapping[str, Array | Encoded],
         future: int = 0,
         train: bool = False,
         slots: int | None = None,
@@ -41,7 +41,7 @@ class Tracker(nn.Module):
 
         Args:
           frames: of one sensor an array [B, S, ...], or [B, L, ...] with `future`, as `sensor_input` gives it; of
-            several such arrays by name.
+            several such arrays by name. Frames that are encoded may come as `Encoded`.
           future: J, all-zero frames to append.
           train: apply dropout, from the 'dropout' stream of random numbers.
           slots: read out only the last so many steps, for instance the J + 1 that are predictions; all if None.
@@ -60,10 +60,12 @@ class Tracker(nn.Module):
             layers={"codes": codes[:, : codes.shape[1] - future], "states": states},
         )
 
-    def _codes(self, name: str, frames: Array, future: int) -> Array:
+    def _codes(self, name: str, frames: Array | Encoded, future: int) -> Array:
         """Codes [B, L + J + 1, embed] of a sensor's frames, the last that of an all-zero one."""
         encoder = ENCODERS[name](self.channels, self.embed, name=name)
-        return encode_frames(functools.partial(in_pieces, encoder), frames, future + 1)
+        codes = encode_frames(functools.partial(in_pieces, encoder), frames, future + 1)
+        self.sow("intermediates", f"{name}_frames", codes[:, : frames.shape[1]])
+        return codes
 
     def _joined(self, codes: list[Array], future: int, train: bool, axis_name: str | None) -> Array:
         """Codes [B, L + J, embed] of all sensors, of each [B, L + J + 1, embed]."""
@@ -73,7 +75,7 @@ class Tracker(nn.Module):
         kept = SensorDropout(self.sensor_dropout)(each[:, :, :-1], each[0, :, -1], train, axis_name)
         return Linear(self.embed)(jnp.concatenate([*kept.swapaxes(0, 1)], axis=-1))
 
-    def _by_sensor(self, frames: Array | Mapping[str, Array]) -> Mapping[str, Array]:
+    def _by_sensor(self, frames: Array | Encoded | Mapping[str, Array | Encoded]) -> Mapping[str, Array | Encoded]:
         unknown = [name for name in self.sensors if name not in ENCODERS]
         if unknown or not self.sensors:
             raise InputError(f"sensors: expected names out of {', '.join(ENCODERS)}, found {self.sensors}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import tyro
 
 from beamkd.base import InputError
-from beamkd.report import benchmark, collaborative, datafree, longterm, multimodal, roads, study
+from beamkd.report import benchmark, collaborative, datafree, deploy, longterm, multimodal, roads, study
 from beamkd.report.results import read_results
 
 STUDIES = {
@@ -16,7 +16,7 @@ STUDIES = {
     "longterm": longterm.write,
     "collaborative": collaborative.write,
 }
-REPORTS = {"datafree": datafree.write, "benchmark": benchmark.write, **STUDIES}
+REPORTS = {"datafree": datafree.write, "deploy": deploy.write, "benchmark": benchmark.write, **STUDIES}
 """What writes the report of each experiment."""
 
 TABLES = {"collaborative": collaborative.tables}

@@ -15,7 +15,7 @@ from beamkd.base import FUTURE, Array, Drives, Model, Rows, as_taken
 from beamkd.claims import METRICS
 from beamkd.data import Dataset, deal, forward_of, make_windows, on_host, scenario_number
 from beamkd.models import count_weights, save_network
-from beamkd.models.maps import as_convolutions
+from beamkd.models.layers import as_convolutions
 from beamkd.training import (
     FitState,
     Scores,

@@ -35,6 +35,9 @@ CHECKPOINTS = "checkpoints"
 NETWORKS = "networks"
 """Likewise, with the networks that the run leaves."""
 
+EXPORTS = "exports"
+"""Likewise, with the files that it makes of networks."""
+
 ROADS = "roads"
 """Likewise, with a run for each road of a study on several."""
 
@@ -42,7 +45,7 @@ DRIVES = "drives"
 """Likewise, in which drives are kept that are streamed."""
 
 WRITTEN = (
-    *(CONFIG, RESULTS, METRICS, SECONDS, CHECKPOINTS, NETWORKS, ROADS),
+    *(CONFIG, RESULTS, METRICS, SECONDS, CHECKPOINTS, NETWORKS, EXPORTS, ROADS),
     *("config.writing", "results.writing", "seconds.writing"),
     *("report.md", "report.tex", "report.html", "figures.npz"),
     *("accuracy.png", "generator.png", "sequences.png", "drive.png"),

@@ -15,8 +15,7 @@ from beamkd.models import (
     camera,
     count_weights,
 )
-from beamkd.models.layers import Attention, in_pieces
-from beamkd.models.maps import as_convolutions
+from beamkd.models.layers import Attention, as_convolutions, in_pieces
 from beamkd.training import flops
 
 SMALL = {
