@@ -42,7 +42,7 @@ def main(network: str, windows: str, found: str, calls: str) -> None:
         seconds.append(time.perf_counter() - began)
         if sum(seconds) > LONGEST:
             break
-    np.savez(found, logits=np.concatenate(logits), seconds=seconds[min(WARMING_UP, len(seconds) // 2) :], peak=_peak())
+    np.savez(found, logits=np.concatenate(logits), seconds=seconds[WARMING_UP:] or seconds[-1:], peak=_peak())
 
 
 def _peak() -> int:

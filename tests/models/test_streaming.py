@@ -5,33 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from beamkd.base import Model, as_taken
-from beamkd.models import (
-    CnnGruTeacher,
-    CollaborativeStudent,
-    CollaborativeTeacher,
-    GruStudent,
-    GruTeacher,
-    LongTermStudent,
-    LongTermTeacher,
-    SensorTeacher,
-    streaming,
-)
+from beamkd.base import InputError, as_taken
+from beamkd.models import GruTeacher, PositionNetwork, streaming
 from beamkd.models.layers import as_convolutions
 from beamkd.training import flops
-
-LIDAR, MASKS, RADAR, GPS = {"lidar": (8, 24)}, {"masks": (8, 32, 32)}, {"radar": (8, 32, 16)}, {"gps": (3, 2)}
-NETWORKS = [
-    (GruStudent(), LIDAR),
-    (GruTeacher(), LIDAR),
-    (CnnGruTeacher(), LIDAR),
-    (LongTermStudent(channels=(3, 4, 5, 6)), MASKS),
-    (LongTermTeacher(channels=(2, 2, 2, 2, 2), dense=(8, 8)), MASKS),
-    (CollaborativeStudent(channels=(3, 4, 5)), MASKS),
-    (CollaborativeTeacher(channels=(2, 2, 2, 2, 2), dense=(8, 8)), MASKS),
-    (SensorTeacher(sensors=("gps",)), GPS),
-    (SensorTeacher(sensors=("lidar", "radar")), LIDAR | RADAR),
-]
+from tests.deploy.networks import NETWORKS, drive, initial, named
 
 
 @pytest.fixture(autouse=True)
@@ -41,17 +19,9 @@ def soon_compiled():
         yield
 
 
-@pytest.fixture(params=NETWORKS, ids=lambda case: f"{type(case[0]).__name__}, {'+'.join(case[1])}")
+@pytest.fixture(params=NETWORKS, ids=named)
 def model(request):
-    module, inputs = request.param
-    examples = {name: jnp.ones((1, *shape)) for name, shape in inputs.items()}
-    return Model(module, jax.jit(module.init)(jax.random.key(0), as_taken(examples)), inputs)
-
-
-def drive(model, frames):
-    """Random frames of two drives, by sensor [2, frames, ...]."""
-    rng = np.random.default_rng(0)
-    return {name: rng.random((2, frames, *shape[1:]), np.float32) for name, shape in model.inputs.items()}
+    return initial(*request.param)
 
 
 def windows_logits(model, windows):
@@ -83,11 +53,15 @@ def test_only_the_new_frame_is_encoded():
     """The operations of a step grow by those of a frame's code where frames do, not by those of a window's."""
 
     def operations(rays):
-        module = GruTeacher()
-        model = Model(module, module.init(jax.random.key(0), jnp.ones((1, 8, rays))), {"lidar": (8, rays)})
+        model = initial(GruTeacher(), {"lidar": (8, rays)})
         stream = streaming(model)
-        state = stream.start(model.params)
-        return flops(stream.step, model.params, state, jnp.ones((1, rays)))
+        return flops(stream.step, model.params, stream.start(model.params), jnp.ones((1, rays)))
 
     grown = operations(400) - operations(200)
     assert 0 < grown < 5 * 2 * 200 * 64  # the frame, and the all-zero one, which is encoded once more for later slots
+
+
+def test_a_network_of_one_frame_is_refused():
+    model = initial(PositionNetwork(), {"gps": (3, 2)})
+    with pytest.raises(InputError, match="expected a network that encodes frames, found a PositionNetwork"):
+        streaming(model).start(model.params)
