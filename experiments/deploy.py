@@ -3,6 +3,7 @@
 `python -m experiments.deploy RUN` checks each file against JAX, on one core and without JAX, and says what it costs.
 """
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping
@@ -22,11 +23,12 @@ from beamkd.deploy import logits_of, stream_to_onnx, to_int8, to_onnx, to_stable
 from beamkd.models import load_network, published_model
 from beamkd.priors import streets_of_all_kinds
 from beamkd.sim import simulate
-from beamkd.training import from_primary, is_primary, score_batch, sums_by_drive, to_host
+from beamkd.training import fit_temperature, from_primary, is_primary, score_batch, sums_by_drive, to_host
 from experiments.common.dataset import cost_of, describe, open_dataset
 from experiments.common.flags import Flags, main
 from experiments.common.folder import EXPORTS, NETWORKS
 from experiments.common.run import Run
+from experiments.common.savings import Answers, savings
 
 FORMS = ("float32", "int8")
 
@@ -53,7 +55,8 @@ class Deploy(Flags):
     network: tyro.conf.Positional[Path] = Path("runs/datafree")
     """A run's folder, all of whose networks of beams are exported, or a file with one: FILE.safetensors, FILE.npz."""
     windows: int = 1000
-    """Windows of each kind on which a file is compared with JAX, and simulated ones that int8 is calibrated on."""
+    """Simulated ones that int8 is calibrated on; on these, on as many of random numbers and on all of the test split a
+    file is compared with JAX."""
     calls: int = 2000
     """That are timed, of one window each."""
     frames: int = 8
@@ -88,8 +91,10 @@ def run(config: Deploy) -> None:
     ]
     costs = {name: cost_of(model, future=dataset.future) for name, model in models.items()}
     judged = judge_all(claims, methods, test_drives["counts"])
+    with run.phase("savings"):
+        saved = _saved(models, dataset, calibration, config)
     parts = {"models": costs, "exports": exports, "methods": methods, "test_drives": test_drives, "claims": judged}
-    run.finish(data=describe(config, dataset), **parts)
+    run.finish(data=describe(config, dataset), **parts, savings=saved)
     if is_primary():
         from beamkd.report import deploy  # here, for Matplotlib would delay the first step
 
@@ -151,47 +156,96 @@ def _exported(
     config: Deploy,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Write a network's files: what they are, and how each does on the test split."""
-    rows = _spread(_test_rows(dataset, _member(name, config)), config.windows)
+    rows = _rows_of(dataset, "test", name, config)
     kinds = {"test": _inputs(dataset.windows, rows), "simulated": calibration, "random": _random(calibration)}
-    frames = {sensor: shape[0] for sensor, shape in model.inputs.items()}
-    kinds = {
-        kind: {sensor: seen[sensor][:, -count:] for sensor, count in frames.items()} for kind, seen in kinds.items()
-    }
-    given = {sensor: np.concatenate([seen[sensor] for seen in kinds.values()]) for sensor in frames}
+    kinds = {kind: _as_seen(model, windows) for kind, windows in kinds.items()}
+    given = {sensor: np.concatenate([seen[sensor] for seen in kinds.values()]) for sensor in model.inputs}
+    files = {"float32": f"{name}.onnx", "int8": f"{name}.int8.onnx"}
     contents = {"float32": to_onnx(model, dataset.future)}
     contents["int8"] = to_int8(contents["float32"], kinds["simulated"])
-    files = {"float32": f"{name}.onnx", "int8": f"{name}.int8.onnx"}
-    others = {f"{name}.stream.onnx": stream_to_onnx(model, dataset.future)}
-    others[f"{name}.stablehlo"] = bytes(to_stablehlo(model, dataset.future).serialize())
-    _write(run, {file: contents[form] for form, file in files.items()} | others)
+    _write(run, {files[form]: contents[form] for form in FORMS} | _further_files(name, model, dataset.future))
 
-    before = _logits(model, dataset.future, given)
-    scores = {"before": _scores(before[: len(rows)], dataset, rows)}
+    expected = _logits(model, dataset.future, given)
+    before = _scores(expected[: len(rows)], dataset, rows)
     ends = np.cumsum([len(next(iter(seen.values()))) for seen in kinds.values()])[:-1]
-    found = {}
-    for form, file in files.items():
+    found, scores = {}, {}
+    for form in FORMS:
         trial = try_out(contents[form], given, config.calls)
         scores[form] = _scores(trial.logits[: len(rows)], dataset, rows)
-        errors = [float(part.max()) for part in np.split(np.abs(trial.logits - before), ends)]
+        errors = [float(part.max()) for part in np.split(np.abs(trial.logits - expected), ends)]
         found[form] = {
-            "file": file,
+            "file": files[form],
             "bytes": len(contents[form]),
             "max_error": dict(zip(kinds, errors, strict=True)),
-            "top5_before": _top5(scores["before"]),
+            "top5_before": _top5(before),
             "top5_after": _top5(scores[form]),
             "p50_us": trial.microseconds(50),
             "p99_us": trial.microseconds(99),
             "peak_bytes": trial.peak,
         }
-    worst, largest = max(found["float32"]["max_error"].values()), float(np.abs(before).max())
-    if not worst <= FAR * largest:
-        raise InputError(f"{name}: expected ONNX to give the logits of JAX, found them {worst:.2g} apart")
-    return found, {form: scores[form] for form in FORMS}
+    _refuse_another(name, max(found["float32"]["max_error"].values()), float(np.abs(expected).max()))
+    return found, scores
 
 
-def _test_rows(dataset: Dataset, member: int) -> np.ndarray:
-    test = jax.tree.map(lambda leaf: leaf[member], to_host(dataset.split.test))
-    return test.index[test.mask]
+def _further_files(name: str, model: Model, future: int) -> dict[str, bytes]:
+    """That are not measured: StableHLO, and, of a network that encodes frames, one that takes a frame at a time."""
+    files = {f"{name}.stablehlo": bytes(to_stablehlo(model, future).serialize())}
+    with contextlib.suppress(InputError):
+        files[f"{name}.stream.onnx"] = stream_to_onnx(model, future)
+    return files
+
+
+def _refuse_another(name: str, apart: float, largest: float) -> None:
+    """Raise `InputError` for a file whose logits are not those of the network."""
+    if not apart <= FAR * largest:
+        raise InputError(f"{name}: expected ONNX to give the logits of JAX, found them {apart:.2g} apart")
+
+
+def _saved(
+    models: Mapping[str, Model], dataset: Dataset, calibration: Mapping[str, np.ndarray], config: Deploy
+) -> dict[str, Any]:
+    """What predictions save, by network; calibrated by the teacher's answers on simulated windows if there is one."""
+    found, seeds = {}, _seeds_of(models)
+    for base, names in seeds.items():
+        teachers = seeds["teacher"] if len(seeds.get("teacher", ())) == len(names) else [None] * len(names)
+        scales = [
+            1.0 if teacher is None else _temperature(models[name], models[teacher], dataset.future, calibration)
+            for name, teacher in zip(names, teachers, strict=True)
+        ]
+        test, held_out = (
+            [_answers(models[name], dataset, _rows_of(dataset, part, name, config)) for name in names]
+            for part in ("test", "val")
+        )
+        found[base] = savings(test, held_out, scales, _numbers(dataset))
+    return found
+
+
+def _temperature(student: Model, teacher: Model, future: int, calibration: Mapping[str, np.ndarray]) -> float:
+    """By which a student's probabilities come nearest to its teacher's."""
+    logits, answers = (_logits(model, future, _as_seen(model, calibration)) for model in (student, teacher))
+    return float(fit_temperature(jnp.asarray(logits), jax.nn.softmax(answers)))
+
+
+def _answers(model: Model, dataset: Dataset, rows: np.ndarray) -> Answers:
+    windows = dataset.windows
+    batch = gather(windows, Rows(jnp.asarray(rows), jnp.ones(len(rows), bool)))
+    logits = _logits(model, dataset.future, _as_seen(model, _inputs(windows, rows)))
+    current = np.asarray(windows.observed)[rows, -1]
+    return Answers(
+        jnp.asarray(logits), batch, np.asarray(windows.drive)[rows], np.asarray(windows.frames.slot)[current]
+    )
+
+
+def _rows_of(dataset: Dataset, part: str, name: str, config: Deploy) -> np.ndarray:
+    """Windows of a part of the split that a network was trained on."""
+    member = _member(name, config)
+    split = jax.tree.map(lambda leaf: leaf[member], to_host(getattr(dataset.split, part)))
+    return split.index[split.mask]
+
+
+def _as_seen(model: Model, windows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Of windows what a network takes: its sensors, and the last of the frames."""
+    return {name: windows[name][:, -shape[0] :] for name, shape in model.inputs.items()}
 
 
 def _spread(rows: np.ndarray, most: int) -> np.ndarray:
