@@ -35,17 +35,16 @@ def _markdown(results: dict[str, Any]) -> str:
         "## Files",
         "Top-5: percent of test windows, mean over slots, by JAX and by the file. Time: of a call with one window, on "
         "one core, median and 99 in 100. MiB: the most memory that a process has, with Python, NumPy and ONNX "
-        "Runtime. "
-        "Furthest: the greatest difference of a logit from JAX's, on windows of the test split, of simulated streets "
-        "of all kinds, and of random numbers.",
+        "Runtime. Furthest: the greatest difference of a logit from JAX's, on windows of the test split, of simulated "
+        "streets of all kinds, and of random numbers.",
         markdown_table(_file_rows(results)),
         "Beside each there is NAME.stream.onnx, which takes a frame at a time, and NAME.stablehlo.",
         "## What int8 costs",
         "Difference in Top-5 to float32, in points, with an interval over seeds and test drives.",
         markdown_table(_claim_rows(results)),
         "## What predictions save",
-        "A sweep of so many beams in place of all: received power over the best beam's, share of windows more than 3 dB "
-        "below it, and spectral efficiency at 20 dB less what the sweep takes (a beam in 5 ms / 64, every 20 ms).",
+        "A sweep of so many beams in place of all: received power over the best beam's, share of windows more than "
+        "3 dB below it, and spectral efficiency at 20 dB less what the sweep takes (a beam in 5 ms / 64, every 20 ms).",
         *(
             part
             for name, saved in results["savings"].items()
