@@ -265,9 +265,14 @@ def _as_numbers(name: str, seen: jax.Array) -> jax.Array:
 
 
 def _random(like: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Windows of numbers that mean nothing, within the range of others."""
+    """Windows of numbers that mean nothing, within the range of others; as sparse as scans are, one in ten is not 0."""
     rng = np.random.default_rng(0)
-    return {name: rng.uniform(seen.min(), seen.max(), seen.shape).astype(np.float32) for name, seen in like.items()}
+
+    def draw(seen):
+        numbers = rng.uniform(seen.min(), seen.max(), seen.shape)
+        return np.where(rng.random(seen.shape) < 0.1, numbers, 0).astype(np.float32)
+
+    return {name: draw(seen) for name, seen in like.items()}
 
 
 def _logits(model: Model, future: int, given: Mapping[str, np.ndarray]) -> np.ndarray:

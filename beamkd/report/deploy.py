@@ -36,7 +36,7 @@ def _markdown(results: dict[str, Any]) -> str:
         "Top-5: percent of test windows, mean over slots, by JAX and by the file. Time: of a call with one window, on "
         "one core, median and 99 in 100. MiB: the most memory that a process has, with Python, NumPy and ONNX "
         "Runtime. Furthest: the greatest difference of a logit from JAX's, on windows of the test split, of simulated "
-        "streets of all kinds, and of random numbers.",
+        "streets of all kinds, and of sparse random numbers.",
         markdown_table(_file_rows(results)),
         "Beside each there is NAME.stream.onnx, which takes a frame at a time, and NAME.stablehlo.",
         "## What int8 costs",
