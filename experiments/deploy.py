@@ -120,8 +120,17 @@ def networks_of(path: Path, frames: int) -> dict[str, Model]:
 
 
 def _data_for(models: Mapping[str, Model], config: Deploy) -> dict[str, Any]:
-    """The flags that networks decide: which sensors, and how large masks are."""
-    shapes = {name: shape for model in models.values() for name, shape in model.inputs.items()}
+    """The flags that networks decide: which sensors, and how large masks are.
+
+    Raises:
+      InputError: networks take frames of other shapes than one another.
+    """
+    shapes = {}
+    for name, model in models.items():
+        for sensor, shape in model.inputs.items():
+            if shapes.setdefault(sensor, shape)[1:] != shape[1:]:
+                expected = f"{sensor} of shape {shapes[sensor][1:]} as of the others"
+                raise InputError(f"{name}: expected {expected}, found {shape[1:]}")
     sensors = tuple("camera" if name == "masks" else name for name in shapes)
     return {"sensors": sensors, "mask_size": shapes["masks"][1] if "masks" in shapes else config.mask_size}
 

@@ -3,9 +3,13 @@
 import json
 import shutil
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from beamkd.base import Model
+from beamkd.models import GruStudent, save_network
 from experiments.common.flags import main
 from experiments.deploy import Deploy, run
 
@@ -57,4 +61,11 @@ def test_bad_input_is_one_line_with_status_2(finished, tmp_path, capsys):
     generator = finished / "networks" / "generator.safetensors"
     assert "found no network of beams" in refused(capsys, generator, "--out", tmp_path / "run")
     assert "calls: expected 1 or more, found 0" in refused(capsys, finished, "--calls", 0, "--out", tmp_path / "run")
+    (tmp_path / "mixed" / "networks").mkdir(parents=True)
+    for rays in (20, 30):
+        module = GruStudent()
+        model = Model(module, module.init(jax.random.key(0), jnp.ones((1, 8, rays))), {"lidar": (8, rays)})
+        save_network(tmp_path / "mixed" / "networks" / f"of{rays}.safetensors", model)
+    told = refused(capsys, tmp_path / "mixed", "--out", tmp_path / "run")
+    assert "of30: expected lidar of shape (20,) as of the others, found (30,)" in told
     assert not (tmp_path / "run").exists()
