@@ -1,7 +1,15 @@
 """Windows and splits; DeepSense 6G folders, read and written; prepared TFDS datasets."""
 
 from beamkd.data.dataset import Dataset, deal
-from beamkd.data.deepsense import count_drives, origin, read_deepsense, scenario_number, write_deepsense
+from beamkd.data.deepsense import (
+    Frame,
+    count_drives,
+    origin,
+    read_deepsense,
+    read_frames,
+    scenario_number,
+    write_deepsense,
+)
 from beamkd.data.inputs import forward_of, initial_model, sensor_batch, sensor_input
 from beamkd.data.masks import with_masks
 from beamkd.data.stored import open_drives, store_drives
@@ -18,6 +26,7 @@ from beamkd.data.windows import (
 
 __all__ = [
     "Dataset",
+    "Frame",
     "Split",
     "count_drives",
     "deal",
@@ -30,6 +39,7 @@ __all__ = [
     "open_tfds",
     "origin",
     "read_deepsense",
+    "read_frames",
     "read_tfds",
     "scenario_number",
     "select",

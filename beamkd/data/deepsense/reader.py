@@ -268,7 +268,7 @@ def _read_frame(
     recording: Recording, wanted: Wanted, shapes: dict[str, tuple[int, ...]], row: int
 ) -> dict[str, np.ndarray]:
     """Arrays of the files that a row names; places that are not needed are NaN where they are not there."""
-    frame = {name: _read_file(recording, name, row) for name in (*wanted.read, "power")}
+    frame = {name: read_file(recording, name, row) for name in (*wanted.read, "power")}
     for name, array in frame.items():
         if array.shape != shapes.get(name, array.shape):
             expected = f"expected {list(shapes[name])}, as the first frame has"
@@ -276,12 +276,12 @@ def _read_frame(
     _check_beam(recording.table, frame["power"], row)
     for name in ("station", "car"):
         there = name in recording.paths and os.path.exists(recording.paths[name][row])
-        frame[name] = _read_file(recording, name, row) if there or name in wanted.places else np.full(2, np.nan)
+        frame[name] = read_file(recording, name, row) if there or name in wanted.places else np.full(2, np.nan)
     shapes |= {name: array.shape for name, array in frame.items()}
     return frame
 
 
-def _read_file(recording: Recording, name: str, row: int) -> np.ndarray:
+def read_file(recording: Recording, name: str, row: int) -> np.ndarray:
     """One file of a frame; what is wrong with it is told with its row, column and name."""
     try:
         return COLUMNS[name].read(recording.paths[name][row])
