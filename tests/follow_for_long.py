@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import jax
@@ -30,8 +31,8 @@ LATE = 30
 KEPT = 2000
 """Files in the folder."""
 
-WARM = 20
-"""Seconds before memory is looked at for the first time."""
+EACH = 30
+"""Seconds after which memory is looked at again."""
 
 
 def name_of(number):
@@ -69,10 +70,10 @@ def pool():
 
 
 def feed(folder, seconds, process):
-    """Scans for so long: which numbers were damaged, by number, and the process's memory after a while, KiB."""
+    """Scans for so long: which numbers were damaged, with the kind, and the process's memory by second, KiB."""
     rng = np.random.default_rng(1)
     good, bad = pool()
-    damaged, late, memory = {}, {}, 0
+    damaged, late, memory = {}, {}, {}
     began = time.monotonic()
     for number in range(1, RATE * seconds + 1):
         time.sleep(max(0, began + number / RATE - time.monotonic()))
@@ -92,8 +93,8 @@ def feed(folder, seconds, process):
         if number in late:
             late.pop(number).write_bytes(good[0])
         (folder / name_of(number - KEPT)).unlink(missing_ok=True)
-        if number == RATE * min(WARM, seconds // 2):
-            memory = resident(process)
+        if number % (EACH * RATE) == 0:
+            memory[number // RATE] = resident(process)
     return damaged, memory
 
 
@@ -118,29 +119,31 @@ def main(seconds, network=None):
             )
             while not out.exists():
                 time.sleep(0.1)
-            damaged, before = feed(folder, seconds, process)
+            damaged, samples = feed(folder, seconds, process)
             time.sleep(3)
-            growth = resident(process) - before
+            samples[seconds + 3] = resident(process)
             process.terminate()
             status = process.wait()
         used = os.times().children_user + os.times().children_system
         with open(out, newline="") as file:
             lines = list(csv.reader(file))
         named = re.findall(r"skipped Lidar_data_(\d+)\.mat", said.read_text())
-        report(seconds, damaged, lines, list(map(int, named)))
-        print(f"status {status}, memory {before} KiB after {min(WARM, seconds // 2)} s, growth {growth} KiB")
+        report(RATE * seconds, damaged, lines, list(map(int, named)))
+        print(f"status {status}, memory by second, KiB: {samples}")
         print(f"processor time {used:.0f} s; last words: {said.read_text().splitlines()[-1]}")
 
 
-def report(seconds, damaged, lines, named):
+def report(fed, damaged, lines, named):
     """Print what was fed, and what of it is in the lines of the CSV or named."""
-    fed = RATE * seconds
     found = [int(re.search(r"\d+", line[0])[0]) for line in lines[1:]]
     lost = set(range(1, fed + 1)) - set(found) - set(named)
-    kinds = {kind: sum(kind == found for found in damaged.values()) for kind in KINDS}
-    print(f"fed {fed}, of these damaged {len(damaged)} {kinds}")
+    print(f"fed {fed}, of these damaged {len(damaged)}: {Counter(damaged.values())}")
     print(f"lines {len(found)}, in order {found == sorted(set(found))}, whole {len({*map(len, lines)}) == 1}")
-    print(f"named {len(named)}, each damaged one once {sorted(named) == sorted(damaged)}, lost {len(lost)}")
+    unnamed = [damaged[number] for number in damaged if number not in named]
+    print(
+        f"named {len(named)}, twice {len(named) - len(set(named))}, not named, by kind {Counter(unnamed)}, lost {len(lost)}"
+    )
+    print(f"damaged ones with a line {len(set(found) & set(damaged))}: late ones that were still waited for")
 
 
 if __name__ == "__main__":

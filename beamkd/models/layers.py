@@ -34,11 +34,11 @@ def uniform_fan_in(fan_in: int) -> Callable[..., Array]:
 def repeat_rows(row: Array, count: int) -> Array:
     """`count` copies of `row` [D], as [count, D].
 
-    A product with ones in place of a broadcast: its gradient then is a product, too. On a CPU, XLA makes a chain of
+    On a CPU a product with ones in place of a broadcast: its gradient then is a product, too. XLA makes a chain of
     windowed sums of the long sum that a broadcast has for its gradient, and this took as long as the gradient of the
     matrix that a bias stands beside.
     """
-    return jnp.ones((count, 1), row.dtype) @ row[None]
+    return jnp.ones((count, 1), row.dtype) @ row[None] if on_cpu() else jnp.broadcast_to(row, (count, row.size))
 
 
 def affine(inputs: Array, kernel: Array, bias: Array) -> Array:

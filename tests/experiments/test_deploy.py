@@ -53,6 +53,7 @@ def test_networks_of_a_run_become_files(finished, tmp_path, capsys):
     assert claim["difference"] == pytest.approx(np.mean(rows[:2]) - np.mean(rows[2:]), abs=1e-6)
     assert "dfkd.int8.onnx" in capsys.readouterr().out
     assert "dfkd.seed1.onnx" in (tmp_path / "run" / "report.md").read_text()
+    assert (tmp_path / "run" / "report.html").read_text().count("data:image/png") == 1
 
 
 def test_bad_input_is_one_line_with_status_2(finished, tmp_path, capsys):
