@@ -77,7 +77,7 @@ def feed(folder, seconds, process):
     began = time.monotonic()
     for number in range(1, RATE * seconds + 1):
         time.sleep(max(0, began + number / RATE - time.monotonic()))
-        kind = rng.choice(KINDS) if 1 < number < RATE * seconds - LATE and rng.random() < 1 / ONE_IN else None
+        kind = str(rng.choice(KINDS)) if 1 < number < RATE * seconds - LATE and rng.random() < 1 / ONE_IN else None
         path = folder / name_of(number)
         if kind:
             damaged[number] = kind
@@ -137,12 +137,11 @@ def report(fed, damaged, lines, named):
     """Print what was fed, and what of it is in the lines of the CSV or named."""
     found = [int(re.search(r"\d+", line[0])[0]) for line in lines[1:]]
     lost = set(range(1, fed + 1)) - set(found) - set(named)
-    print(f"fed {fed}, of these damaged {len(damaged)}: {Counter(damaged.values())}")
+    print(f"fed {fed}, of these damaged {len(damaged)}: {dict(Counter(damaged.values()))}")
     print(f"lines {len(found)}, in order {found == sorted(set(found))}, whole {len({*map(len, lines)}) == 1}")
     unnamed = [damaged[number] for number in damaged if number not in named]
-    print(
-        f"named {len(named)}, twice {len(named) - len(set(named))}, not named, by kind {Counter(unnamed)}, lost {len(lost)}"
-    )
+    twice = len(named) - len(set(named))
+    print(f"named {len(named)}, twice {twice}, not named {dict(Counter(unnamed))}, lost {len(lost)}")
     print(f"damaged ones with a line {len(set(found) & set(damaged))}: late ones that were still waited for")
 
 

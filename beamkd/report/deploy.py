@@ -17,10 +17,10 @@ SAVINGS = "savings.png"
 """The picture of what predictions save."""
 
 CAPTION = (
-    "What predictions save, means over slots and seeds. Left: received power of sweeps of the most probable beams, over "
-    "the best beam's. Middle: spectral efficiency less what the sweep takes; all beams, right, are today's sweep. Right: "
-    "beams of a sweep that follows the probabilities and is to receive what a fixed one does (rings), with 95 % bootstrap "
-    "intervals over seeds and test drives; left of the ring it saves."
+    "What predictions save, means over slots and seeds. Left: received power of sweeps of the most probable beams, "
+    "over the best beam's. Middle: spectral efficiency less what the sweep takes; all beams, at its right end, are "
+    "today's sweep. Right: beams of a sweep that follows the probabilities and is to receive what a fixed one does "
+    "(rings), with 95 % bootstrap intervals over seeds and test drives; left of the ring it saves."
 )
 
 
