@@ -51,6 +51,7 @@ from experiments.common.methods import (
 )
 from experiments.common.recipes import RECIPES, Recipe, affordable, smaller
 from experiments.common.run import Run
+from experiments.common.watch import keep_drives
 
 SHOWN = 4
 """Sequences in the figure."""
@@ -126,14 +127,16 @@ def run(config: DataFree) -> None:
         "dfkd": student_of_sequences(run, keys, dataset, teacher.model, student, sequences, config),
     }
     generators = by_number(generator) if generator else {}
-    keep_networks(run, config, {name: network.model for name, network in networks.items()} | generators)
+    models = {name: network.model for name, network in networks.items()}
+    keep_networks(run, config, models | generators)
     with run.phase("evaluation"):
         methods, test_drives, beams = evaluate_networks(run, dataset, networks)
         zero_shot = {} if teacher.fit else {"zero_shot": _on_all_windows(run, dataset, teacher.model)}
         _keep_for_figures(run, dataset, beams, sequences)
-    models = {"teacher": cost(dataset, teacher.model.module), "student": cost(dataset, student.module)}
-    models |= {"generator": cost_of(generator)} if generator else {}
-    run.finish(data=describe(config, dataset), models=models, methods=methods, test_drives=test_drives, **zero_shot)
+        keep_drives(run, dataset, models)
+    costs = {"teacher": cost(dataset, teacher.model.module), "student": cost(dataset, student.module)}
+    costs |= {"generator": cost_of(generator)} if generator else {}
+    run.finish(data=describe(config, dataset), models=costs, methods=methods, test_drives=test_drives, **zero_shot)
     if is_primary():
         from beamkd.report import datafree  # here, for Matplotlib would delay the first step
 

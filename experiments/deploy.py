@@ -35,7 +35,7 @@ FORMS = ("float32", "int8")
 SEED = re.compile(r"\.seed(\d+)$")
 """At the end of the name of a network that another seed than the first trained."""
 
-AT_ONCE = 64
+AT_ONCE = 16
 """Windows that JAX predicts for at once."""
 
 FAR = 1e-3
@@ -263,14 +263,16 @@ def _spread(rows: np.ndarray, most: int) -> np.ndarray:
 
 
 def _inputs(windows: Windows, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Some windows as files take them: by sensor [W, L, ...], float32."""
+    """Some windows as files take them: by sensor [W, L, ...], float32, or uint8 where frames are stored as bits."""
     batch = gather(windows, Rows(jnp.asarray(rows), jnp.ones(len(rows), bool)))
-    return {name: np.asarray(_as_numbers(name, seen)) for name, seen in batch.sensors.items()}
+    return {name: _as_numbers(name, seen) for name, seen in batch.sensors.items()}
 
 
-def _as_numbers(name: str, seen: jax.Array) -> jax.Array:
+def _as_numbers(name: str, seen: jax.Array) -> np.ndarray:
     """A sensor's frames in the units of `Drives`; those that are stored as bits unfolded."""
-    return seen if jnp.issubdtype(seen.dtype, jnp.floating) else taken_by_networks(name, seen)
+    if jnp.issubdtype(seen.dtype, jnp.floating):
+        return np.asarray(seen)
+    return np.asarray(taken_by_networks(name, seen).astype(jnp.uint8))
 
 
 def _random(like: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -278,8 +280,8 @@ def _random(like: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
 
     def draw(seen):
-        numbers = rng.uniform(seen.min(), seen.max(), seen.shape)
-        return np.where(rng.random(seen.shape) < 0.1, numbers, 0).astype(np.float32)
+        numbers = rng.uniform(seen.min(), seen.max(), seen.shape) if seen.dtype == np.float32 else seen.max()
+        return np.where(rng.random(seen.shape, np.float32) < 0.1, numbers, 0).astype(seen.dtype)
 
     return {name: draw(seen) for name, seen in like.items()}
 
@@ -289,7 +291,9 @@ def _logits(model: Model, future: int, given: Mapping[str, np.ndarray]) -> np.nd
     predict = jax.jit(lambda params, seen: logits_of(dataclasses.replace(model, params=params), future, seen))
     count = len(next(iter(given.values())))
     pieces = [
-        predict(model.params, {name: seen[first : first + AT_ONCE] for name, seen in given.items()})
+        predict(
+            model.params, {name: np.asarray(seen[first : first + AT_ONCE], np.float32) for name, seen in given.items()}
+        )
         for first in range(0, count, AT_ONCE)
     ]
     return np.concatenate(pieces)

@@ -47,6 +47,7 @@ from experiments.common.kd_flags import KdFlags
 from experiments.common.methods import train_on_labels, trained
 from experiments.common.recipes import smaller
 from experiments.common.run import Run
+from experiments.common.watch import keep_drives
 
 FUTURE = {"longterm": 6, "collaborative": 3}
 """Slots ahead, by grid, as in the papers."""
@@ -272,7 +273,9 @@ def run(config: LongTerm) -> None:
     comparisons = [dataclasses.replace(whole, methods=chosen)]
     methods = methods_of(comparisons)
     networks = {name: method.train() for name, method in methods.items()}
-    keep_networks(run, config, {name: network.model for name, network in networks.items()})
+    models = {name: network.model for name, network in networks.items()}
+    keep_networks(run, config, models)
+    keep_drives(run, dataset, models)
     parts, _ = compare(run, config, dataset, comparisons, methods, networks, claims)
     run.finish(**parts, models=costs(run, dataset, networks, timed=not config.quick))
     if is_primary():

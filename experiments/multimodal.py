@@ -37,6 +37,7 @@ from experiments.common.kd_flags import KdFlags
 from experiments.common.methods import generators_of, sequences_of, student_of_sequences, train_on_labels, trained
 from experiments.common.recipes import BEAMKD, Recipe, affordable, smaller
 from experiments.common.run import Run
+from experiments.common.watch import keep_drives
 
 TITLES = {"lidar": "LiDAR", "radar": "radar", "doppler": "Doppler", "masks": "camera", "gps": "position"}
 """How tables call sensors."""
@@ -172,9 +173,11 @@ def run(config: Multimodal) -> None:
     methods = methods_of(comparisons)
     networks = {name: method.train() for name, method in methods.items()}
     whole = {name: network for name, network in networks.items() if not isinstance(network.model.module, Failing)}
-    keep_networks(run, config, {name: network.model for name, network in whole.items()})
+    models = {name: network.model for name, network in whole.items()}
+    keep_networks(run, config, models)
     parts, beams = compare(run, config, dataset, comparisons, methods, networks, _claims(dataset))
     _keep_drive(run, dataset, beams)
+    keep_drives(run, dataset, models)
     run.finish(**parts, models=costs(run, dataset, whole, timed=not config.quick))
     if is_primary():
         from beamkd.report import multimodal  # here, for Matplotlib would delay the first step

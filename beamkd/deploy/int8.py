@@ -11,8 +11,8 @@ from beamkd.base import InputError
 OPERATORS = ("Conv", "Gemm", "MatMul")
 """Whose inputs and weights are bytes. Of recurrences the weights alone are: their states feed on their own errors."""
 
-AT_ONCE = 64
-"""Windows that are calibrated with at once."""
+AT_ONCE = 8
+"""Windows that are calibrated with at once: what lies between layers of a camera network is large."""
 
 
 def to_int8(contents: bytes, windows: Mapping[str, np.ndarray]) -> bytes:

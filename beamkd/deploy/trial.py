@@ -21,7 +21,7 @@ class Trial:
     Attributes:
       logits: [W, J + 1, M], of all windows.
       seconds: of calls with one window each.
-      peak: bytes that the process had at most, with Python, NumPy and the runtime.
+      peak: bytes that the process had at most for such calls, with Python, NumPy and the runtime.
     """
 
     logits: np.ndarray
@@ -38,16 +38,18 @@ def try_out(contents: bytes, windows: Mapping[str, np.ndarray], calls: int) -> T
 
     Args:
       contents: of the file.
-      windows: inputs by name, [W, L, ...], in the units of `Drives`.
+      windows: inputs by name, [W, L, ...], in the units of `Drives`, of any type of numbers.
       calls: how many are timed.
 
     Raises:
       InputError: the runtime does not take the file.
     """
     with tempfile.TemporaryDirectory() as folder:
-        network, given, found = (Path(folder) / name for name in ("network.onnx", "windows.npz", "found.npz"))
+        network, given, found = (Path(folder) / name for name in ("network.onnx", "windows", "found.npz"))
         network.write_bytes(contents)
-        np.savez(given, **windows)
+        given.mkdir()
+        for name, values in windows.items():
+            np.save(given / f"{name}.npy", values)
         command = [sys.executable, "-I", BOX, network, given, found, str(calls)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

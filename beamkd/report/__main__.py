@@ -1,4 +1,4 @@
-"""Draw the report of a run again: `python -m beamkd.report RUN [--keep FILE.md]`."""
+"""Draw the report of a run again: `python -m beamkd.report RUN [--keep FILE.md] [--watch]`."""
 
 import dataclasses
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import tyro
 
 from beamkd.base import InputError
-from beamkd.report import benchmark, collaborative, datafree, deploy, longterm, multimodal, roads, study
+from beamkd.report import benchmark, collaborative, datafree, deploy, longterm, multimodal, roads, study, watch
 from beamkd.report.results import read_results
 
 STUDIES = {
@@ -31,6 +31,8 @@ class Redraw:
     """The folder of the run."""
     keep: Path | None = None
     """Write a study's tables to this FILE.md, too, and what they are made of to FILE.json beside it."""
+    watch: bool = False
+    """Write RUN/watch.html instead, a page that plays test drives: powers of the beams, and what networks pick."""
 
 
 def main() -> None:
@@ -41,6 +43,10 @@ def main() -> None:
         experiment = results.get("experiment")
         if experiment not in REPORTS:
             raise InputError(f"{config.run}: expected a run of {', '.join(REPORTS)}, found one of {experiment}")
+        if config.keep and config.watch:
+            raise InputError("--keep: expected it without --watch, found both")
+        if config.watch:
+            return watch.write(config.run, results)
         if config.keep and experiment not in STUDIES:
             raise InputError(f"--keep: expected it with a study, found one of {experiment}")
         several = experiment == "study" and "roads" in results

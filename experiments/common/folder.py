@@ -44,13 +44,16 @@ ROADS = "roads"
 DRIVES = "drives"
 """Likewise, in which drives are kept that are streamed."""
 
+WATCH = "watch.npz"
+"""Test drives that `python -m beamkd.report RUN --watch` plays."""
+
 WRITTEN = (
     *(CONFIG, RESULTS, METRICS, SECONDS, CHECKPOINTS, NETWORKS, EXPORTS, ROADS),
     *("config.writing", "results.writing", "seconds.writing"),
-    *("report.md", "report.tex", "report.html", "figures.npz"),
+    *("report.md", "report.tex", "report.html", "figures.npz", WATCH, "watch.html"),
     *("accuracy.png", "generator.png", "sequences.png", "drive.png"),
     *("differences.png", "sweeps.png", "scaling.png", "roofline.png"),
-    *("fusion.png", "failing.png", "frontier.png"),
+    *("savings.png", "fusion.png", "failing.png", "frontier.png"),
     *("bytes.png", "rounds.png", "nodes.png", "map.png", "partitions.png", "faults.png"),
 )
 """All that experiments write, besides drives. The next run in the folder removes it, first the configuration."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from beamkd.models import GruStudent, GruTeacher, load_network, load_published
+from beamkd.report.watch import read_drives
 from experiments.common.dataset import Trained, evaluate_networks, keep_networks, open_dataset
 from experiments.common.folder import MARKER, WRITTEN
 from experiments.common.methods import load_teacher, untrained
@@ -204,3 +205,13 @@ def test_a_run_leaves_its_networks(finished, quick):
     made = load_network(finished / "networks" / "generator.safetensors")
     scenes = made.module.apply(made.params, np.ones((2, *made.inputs["noise"]), np.float32))
     assert scenes.along.shape == (2, 1, 8)
+
+
+def test_drives_to_watch_have_the_beams_of_the_figures(finished):
+    kept = read_drives(finished / "watch.npz")
+    with np.load(finished / "figures.npz") as figures:
+        own = (kept["drive"] == figures["drive"]) & (kept["beams"][0, :, 0, 0] >= 0)
+        np.testing.assert_array_equal(kept["power"][own], figures["power"])
+        for beams, name in zip(kept["beams"], kept["networks"], strict=True):
+            same = beams[own, 0, 0] == figures[f"beam_{name}"]
+            assert same.mean() > 0.95  # programs round differently
