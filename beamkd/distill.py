@@ -341,12 +341,13 @@ def distill_on_sequences(
     """
     observed = next(iter(sequences.sensors.values())).shape[2] - ahead
 
-    def teach(params, batch, ahead):
+    def answers(params, batch, ahead):
         ask = functools.partial(hindsight_logits, forward_of(teacher), axis_name=trainer.axis_name)
-        return batch.window(0, observed), ask(params, batch, len(batch.mask), select, observed, ahead)
+        return ask(params, batch, len(batch.mask), select, observed, ahead)
 
     def teach_all(batch, ahead):
-        return trainer.over_members(functools.partial(teach, ahead=ahead), (0, 0))(teacher.params, batch)
+        said = trainer.over_members(functools.partial(answers, ahead=ahead), (0, 0))(teacher.params, batch)
+        return _seen_by(student, batch, observed), said
 
     train, val = held_out(sequences.mask.shape[1], last)
     examples = teach_all(sequences, ahead)
@@ -354,6 +355,15 @@ def distill_on_sequences(
         train, val, examples = _append(train, examples, teach_all(validation, 0))
     task = distillation_task(forward_of(student), select, config, loss)
     return trainer.train(name, task, keys, student.params, examples, train, val, 0)
+
+
+def _seen_by(student: Model, sequences: Batch, observed: int) -> Batch:
+    """The first frames of sequences [members, N, ...], of the student's sensors alone: others may take gigabytes."""
+
+    def window(batch):
+        return batch.replace(sensors={name: batch.sensors[name] for name in student.inputs}).window(0, observed)
+
+    return jax.jit(jax.vmap(window))(sequences)
 
 
 Examples = tuple[Batch, Array]

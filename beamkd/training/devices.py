@@ -48,15 +48,10 @@ def map_members(
 
     @functools.partial(jax.jit, compiler_options=compiler_options)
     def run(shares, *args):
-        count = _count_members(axes, args)
-        mesh = _mesh(devices, batch_devices, count)
+        mesh = _mesh(devices, batch_devices, _count_members(axes, args))
         if mesh.size == 1:
             return _on_a_device(function, axes)(shares, *args)
-        chosen = np.arange(-(-count // len(shares)) * len(shares))
-        chosen[count:] = 0
-        if len(chosen) > count:
-            args = _own(axes, args, lambda leaf: leaf[chosen])
-        return _over_rows(function, axes, mesh)(shares, *args)
+        return _over_rows(function, axes, mesh)(shares, *_filled_up(axes, args, len(shares)))
 
     def run_and_cut(*args):
         count = _count_members(axes, args)
@@ -64,6 +59,8 @@ def map_members(
         shares = _shares(count, mesh.shape[MEMBERS])
         if jax.process_count() > 1:
             shares, *args = _map_prefix(lambda axis, tree: _place(tree, mesh, axis), (0, *axes), (shares, *args))
+        elif mesh.size > 1:
+            args = _map_prefix(lambda axis, tree: _spread(tree, mesh, axis), axes, _filled_up(axes, args, len(shares)))
         results = run(shares, *args)
         if all(len(leaf) == count for leaf in jax.tree.leaves(results)):
             return results
@@ -169,6 +166,19 @@ def _shares(count: int, rows: int) -> np.ndarray:
     """How many of the members each row of devices has, [rows]; what is missing in the last ones is filled up."""
     each = -(-count // rows)
     return np.clip(count - each * np.arange(rows), 0, each).astype(np.uint32)  # as an index never less than 0
+
+
+def _filled_up(axes: Sequence[Any], args: Sequence[Any], rows: int) -> tuple:
+    """Arguments whose members divide among so many rows of devices: behind them copies of the first one."""
+    count = _count_members(axes, args)
+    chosen = np.arange(-(-count // rows) * rows)
+    chosen[count:] = 0
+    return _own(axes, args, lambda leaf: leaf[chosen]) if len(chosen) > count else tuple(args)
+
+
+def _spread(tree: Any, mesh: Mesh, axis: int | None) -> Any:
+    """Arrays of this process on the devices that take them: a compiled program would copy all of them to each."""
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec() if axis is None else PartitionSpec(MEMBERS)))
 
 
 def _place(tree: Any, mesh: Mesh, axis: int | None) -> Any:
