@@ -55,45 +55,49 @@ def write(folder: Path) -> None:
 
 
 def draw_fusion(results: dict[str, Any], models: dict[str, Any]) -> plt.Figure:
-    """A bar a teacher, by number of sensors; and a group of bars a student's sensor."""
+    """A point a teacher, by accuracy, where there are several; and a group of points a student's sensor."""
     teachers = [name for name in models if name.startswith("teacher")]
     teachers.sort(key=lambda name: np.mean(results["methods"][name]["top5"]))
     kinds = {kind: [name for name in models if name.startswith(f"{kind}_")] for kind in STUDENTS}
     kinds = {kind: names for kind, names in kinds.items() if names}
-    figure, panels = plt.subplots(1, 2, figsize=(13, 5), layout="constrained", width_ratios=(1.2, 1))
-    means, errors = top5_of(results, teachers)
-    panels[0].barh(range(len(teachers)), means, xerr=errors, color="#7f9fbf", capsize=2)
-    panels[0].set_yticks(range(len(teachers)), [label_of(results, name) for name in teachers])
-    for place, mean in enumerate(means):
-        panels[0].text(mean, place + 0.28, f"{mean:.1f} ", ha="right", va="center", fontsize=8)
-    right = np.max(means + errors) + 0.1 * (np.max(means) - _least(means))
-    panels[0].set(title="Teachers, by what they see", xlabel="Top-5 accuracy, %", xlim=(_least(means), right))
-    _draw_students(panels[1], results, kinds)
-    for axes in panels:
+    several = len(teachers) > 1
+    figure, panels = plt.subplots(
+        1, 1 + several, figsize=(13 if several else 8, 5), layout="constrained", squeeze=False
+    )
+    if several:
+        _draw_teachers(panels[0, 0], results, teachers)
+    _draw_students(panels[0, -1], results, kinds)
+    for axes in panels.flat:
         clean_axes(axes)
     return figure
 
 
+def _draw_teachers(axes: Axes, results: dict[str, Any], teachers: list[str]) -> None:
+    means, errors = top5_of(results, teachers)
+    places = np.arange(len(teachers))
+    axes.errorbar(means, places, xerr=errors, fmt="o", markersize=8, color="#4f7396", capsize=3)
+    axes.set_yticks(places, [label_of(results, name) for name in teachers])
+    for place, mean in zip(places, means, strict=True):
+        axes.text(mean, place + 0.18, f"{mean:.1f}", ha="center", va="bottom", fontsize=8)
+    axes.set_ylim(-0.5, len(teachers) - 0.3)
+    axes.set(title="Teachers, by what they see", xlabel="Top-5 accuracy, %")
+
+
 def _draw_students(axes: Axes, results: dict[str, Any], kinds: dict[str, list[str]]) -> None:
-    width, all_means = 0.8 / max(len(kinds), 1), []
+    apart = 0.5 / max(len(kinds), 1)
     for place, (kind, names) in enumerate(kinds.items()):
+        title, colour = STUDENTS[kind]
         means, errors = top5_of(results, names)
-        across = np.arange(len(names)) + width * (place - 0.5 * (len(kinds) - 1))
-        axes.bar(across, means, width, yerr=errors, capsize=2, label=STUDENTS[kind][0], color=STUDENTS[kind][1])
-        for x, mean, error in zip(across, means, errors, strict=True):
-            axes.text(x, mean + error, f"{mean:.1f}", ha="center", va="bottom", fontsize=8)
-        all_means += [*means]
+        across = np.arange(len(names)) + apart * (place - 0.5 * (len(kinds) - 1))
+        axes.errorbar(across, means, errors, fmt="o", markersize=9, capsize=3, label=title, color=colour)
+        for x, mean in zip(across, means, strict=True):
+            axes.annotate(f"{mean:.1f}", (x, mean), (8, 0), textcoords="offset points", va="center", fontsize=9)
         axes.set_xticks(range(len(names)), [label_of(results, name).partition(",")[0] for name in names])
+        axes.set_xlim(-0.5, len(names) - 0.4)
     teacher = 100 * np.mean(results["methods"]["teacher"]["top5"])
     axes.axhline(teacher, color="black", linestyle="--", linewidth=1, label=f"teacher of all sensors, {teacher:.1f}")
-    axes.set_ylim(_least([*all_means, teacher]), max([*all_means, teacher]) + 2)
     axes.set(title="Students of one sensor: what KD buys", ylabel="Top-5 accuracy, %")
-    axes.legend(fontsize=8, loc="lower left", framealpha=0.9)
-
-
-def _least(means: Any) -> float:
-    """Where an axis of percentages begins."""
-    return max(0.0, float(np.min(means)) - 0.35 * float(np.ptp(means)) - 2)
+    axes.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2, frameon=False)
 
 
 def draw_failing(results: dict[str, Any], drive: dict[str, np.ndarray]) -> plt.Figure:
