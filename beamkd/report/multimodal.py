@@ -17,8 +17,8 @@ from beamkd.report.study_tables import label_of
 from beamkd.report.tables import top5_of
 
 CAPTIONS = {
-    "fusion.png": "Top-5 accuracy, mean over slots, of teachers by what they see, and of students of one sensor; lines: "
-    "standard error over seeds.",
+    "fusion.png": "Top-5 accuracy, mean over slots, of teachers by what they see, and of students of one sensor, with "
+    "standard errors over seeds.",
     "frontier.png": FRONTIER,
     "failing.png": "Above: what a failing sensor costs the teacher of all sensors, trained without and with modality "
     "dropout, in Top-5 accuracy, mean over slots, with 95 % bootstrap intervals over seeds and drives. Below: power "

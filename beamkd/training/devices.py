@@ -51,7 +51,8 @@ def map_members(
         mesh = _mesh(devices, batch_devices, _count_members(axes, args))
         if mesh.size == 1:
             return _on_a_device(function, axes)(shares, *args)
-        return _over_rows(function, axes, mesh)(shares, *_filled_up(axes, args, len(shares)))
+        args = _own(axes, args, lambda leaf: _filled_up(leaf, len(shares)))
+        return _over_rows(function, axes, mesh)(shares, *args)
 
     def run_and_cut(*args):
         count = _count_members(axes, args)
@@ -60,7 +61,7 @@ def map_members(
         if jax.process_count() > 1:
             shares, *args = _map_prefix(lambda axis, tree: _place(tree, mesh, axis), (0, *axes), (shares, *args))
         elif mesh.size > 1:
-            args = _map_prefix(lambda axis, tree: _spread(tree, mesh, axis), axes, _filled_up(axes, args, len(shares)))
+            args = _map_prefix(lambda axis, tree: _spread(tree, mesh, axis), axes, args)
         results = run(shares, *args)
         if all(len(leaf) == count for leaf in jax.tree.leaves(results)):
             return results
@@ -168,17 +169,31 @@ def _shares(count: int, rows: int) -> np.ndarray:
     return np.clip(count - each * np.arange(rows), 0, each).astype(np.uint32)  # as an index never less than 0
 
 
-def _filled_up(axes: Sequence[Any], args: Sequence[Any], rows: int) -> tuple:
-    """Arguments whose members divide among so many rows of devices: behind them copies of the first one."""
-    count = _count_members(axes, args)
-    chosen = np.arange(-(-count // rows) * rows)
-    chosen[count:] = 0
-    return _own(axes, args, lambda leaf: leaf[chosen]) if len(chosen) > count else tuple(args)
+def _filled_up(leaf: jax.Array, rows: int) -> jax.Array:
+    """Members that divide among so many rows of devices: behind them copies of the first one."""
+    chosen = np.arange(-(-len(leaf) // rows) * rows)
+    chosen[len(leaf) :] = 0
+    return leaf[chosen] if len(chosen) > len(leaf) else leaf
 
 
 def _spread(tree: Any, mesh: Mesh, axis: int | None) -> Any:
-    """Arrays of this process on the devices that take them: a compiled program would copy all of them to each."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec() if axis is None else PartitionSpec(MEMBERS)))
+    """Arrays of this process on the devices that take them, filled up: a program would copy all of them to each."""
+    whole, rows = NamedSharding(mesh, PartitionSpec()), mesh.shape[MEMBERS]
+    if axis is None:
+        return jax.device_put(tree, whole)
+    parts = NamedSharding(mesh, PartitionSpec(MEMBERS))
+
+    def spread(leaf):
+        if len(leaf) % rows == 0:
+            return jax.device_put(leaf, parts)
+        return _filling(parts)(jax.device_put(leaf, whole), rows)
+
+    return jax.tree.map(spread, tree)
+
+
+@functools.cache
+def _filling(parts: NamedSharding) -> Callable:
+    return jax.jit(_filled_up, static_argnums=1, out_shardings=parts)
 
 
 def _place(tree: Any, mesh: Mesh, axis: int | None) -> Any:
