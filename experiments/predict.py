@@ -27,7 +27,7 @@ from beamkd.data.deepsense.frames import check_shapes
 from beamkd.data.deepsense.table import shown
 from experiments.common.flags import main
 from experiments.common.scans import Stop, Stopped, follow, rows
-from experiments.common.trackers import Tracker, open_tracker
+from experiments.common.trackers import Tracker, most_likely, open_tracker
 
 STANDARD = Path("-")
 """In place of a folder: standard input."""
@@ -130,11 +130,10 @@ def _header(config: Predict, tracker: Tracker) -> list[str]:
 
 def _cells(logits: np.ndarray, config: Predict) -> list[str]:
     """Of each slot the best beams, their probabilities, and the margin, of logits [J + 1, M]."""
-    weights = np.exp((logits - logits.max(-1, keepdims=True)).astype(np.float64) / config.temperature)
-    probabilities = weights / weights.sum(-1, keepdims=True)
-    order = np.argsort(-probabilities, axis=-1, kind="stable")
     cells = []
-    for beams, ranked in zip(order, np.take_along_axis(probabilities, order, -1), strict=True):
+    for beams, ranked in zip(
+        *most_likely(logits.astype(np.float64) / config.temperature, logits.shape[-1]), strict=True
+    ):
         numbers = [*ranked[: config.top], ranked[0] - ranked[1:2].sum()]
         cells += [*(beams[: config.top] + 1).astype(str), *(f"{number:.6g}" for number in numbers)]
     return cells

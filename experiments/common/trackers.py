@@ -62,6 +62,13 @@ class Tracker:
         return logits[0]
 
 
+def most_likely(logits: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of logits [..., M] so many beams, the likeliest first and equal ones by number, and their probabilities."""
+    beams = np.argsort(-logits, axis=-1, kind="stable")[..., :count]
+    shares = np.exp(logits - logits.max(-1, keepdims=True))
+    return beams, np.take_along_axis(shares / shares.sum(-1, keepdims=True), beams, -1)
+
+
 def open_tracker(path: Path, frames: int) -> Tracker:
     """The network of a file.
 

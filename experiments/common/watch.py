@@ -14,6 +14,7 @@ from beamkd.sim.radar import TESTBED
 from beamkd.training import from_primary, to_host
 from experiments.common.folder import WATCH
 from experiments.common.run import Run
+from experiments.common.trackers import most_likely
 
 MOST_BYTES = 3_000_000
 """Of the drives that are kept: a page with them has a third more."""
@@ -105,7 +106,7 @@ def predictions(model: Model, params: Any, windows: Windows) -> tuple[np.ndarray
     count = len(windows)
     pieces = [np.minimum(np.arange(first, first + CHUNK), count - 1) for first in range(0, count, CHUNK)]
     logits = [program(params, windows, Rows(rows, np.ones(CHUNK, bool))) for rows in pieces]
-    likely, shares = most_likely(np.concatenate(jax.device_get(logits))[:count])
+    likely, shares = most_likely(np.concatenate(jax.device_get(logits))[:count], LIKELY)
     current, frames = np.asarray(windows.predicted[:, 0]), len(windows.frames.power)
     beams = np.full((frames, *likely.shape[1:]), -1, np.int16)
     probabilities = np.zeros(beams.shape, np.float32)
@@ -119,13 +120,6 @@ def _logits(module: nn.Module, inputs: tuple, params: Any, windows: Windows, row
     batch = gather(windows, rows)
     forward = forward_of(Model(module, None, dict(inputs)), predicted_only=True)
     return forward(params, batch).logits[:, -batch.labels.shape[1] :]
-
-
-def most_likely(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Beams of scores [..., M], the likeliest first, [..., K], and their probabilities."""
-    beams = np.argsort(-logits, axis=-1, kind="stable")[..., :LIKELY]
-    shares = np.exp(logits - logits.max(-1, keepdims=True))
-    return beams, np.take_along_axis(shares / shares.sum(-1, keepdims=True), beams, -1)
 
 
 def _first(params: Any) -> Any:

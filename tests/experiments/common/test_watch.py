@@ -14,7 +14,8 @@ from beamkd.sim.radar import TESTBED
 from beamkd.training import all_rows
 from experiments.common import watch
 from experiments.common.folder import WATCH
-from experiments.common.watch import keep_drives, levels, most_likely
+from experiments.common.trackers import most_likely
+from experiments.common.watch import keep_drives, levels
 
 CELL = TESTBED.range_cell
 FRAMES = (20, 12, 30, 17, 9, 25, 21, 26)
@@ -99,7 +100,7 @@ def test_a_network_says_what_it_says_of_each_window_alone(dataset, models, kept,
 
 
 def test_the_likeliest_come_first_and_equal_ones_by_number():
-    beams, shares = most_likely(np.log([[0.1, 0.2, 0.3, 0.1, 0.2, 0.05, 0.05]]))
+    beams, shares = most_likely(np.log([[0.1, 0.2, 0.3, 0.1, 0.2, 0.05, 0.05]]), 5)
     assert beams.tolist() == [[2, 1, 4, 0, 3]]
     np.testing.assert_allclose(shares, [[0.3, 0.2, 0.2, 0.1, 0.1]])
 
