@@ -7,13 +7,8 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from beamkd.base import InputError
-
-ALONE = ocp.options.MultiprocessingOptions(active_processes={0}, barrier_sync_key_prefix="first")
-"""Of several processes only the first saves and restores; Orbax must not wait for the others."""
-
 
 DIGEST = "digest"
 """File in a checkpoint with the digest of what it is of."""
@@ -36,7 +31,7 @@ def save(folder: Path, name: str, state: Any, digest: str = "") -> None:
     writing = folder.absolute() / f"{name}.writing"
     for leftover in (writing, spare):
         remove(leftover)
-    with ocp.StandardCheckpointer(multiprocessing_options=ALONE) as checkpointer:
+    with _checkpointer() as checkpointer:
         checkpointer.save(writing, {"state": state, "checksum": _checksum(state)})
     (writing / DIGEST).write_text(digest)
     if target.exists():
@@ -68,7 +63,7 @@ def restore(folder: Path, name: str, like: Any, digest: str = "") -> Any | None:
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like)
     like = {"state": like, "checksum": jax.ShapeDtypeStruct((), np.uint32)}
     try:
-        with ocp.StandardCheckpointer(multiprocessing_options=ALONE) as checkpointer:
+        with _checkpointer() as checkpointer:
             found = checkpointer.restore(target, like)
     except Exception as error:  # Orbax and TensorStore raise errors of many kinds
         raise InputError(f"{target}: expected a complete checkpoint of this run, found {_first_line(error)}") from error
@@ -80,6 +75,14 @@ def restore(folder: Path, name: str, like: Any, digest: str = "") -> Any | None:
             name = jax.tree_util.keystr(path)
             raise InputError(f"{target}: expected {name} of shape {wanted.shape}, found {leaf.shape} (another run's?)")
     return found["state"]
+
+
+def _checkpointer() -> Any:
+    """Orbax's, by which of several processes only the first saves and restores, and waits for no other."""
+    import orbax.checkpoint as ocp  # here, for it takes 0.4 s to import, and nodes on a network keep files of their own
+
+    first_alone = ocp.options.MultiprocessingOptions(active_processes={0}, barrier_sync_key_prefix="first")
+    return ocp.StandardCheckpointer(multiprocessing_options=first_alone)
 
 
 def remove(path: Path) -> None:
