@@ -83,7 +83,7 @@ def summarize(
 
 def layer_moments(teacher: Forward, params: Any, batch: Batch) -> Moments:
     """Moments of the teacher's layers over a batch."""
-    values = _layers(teacher(params, batch, None))
+    values = layers_of(teacher(params, batch, None))
     count = batch.mask.sum()
     share = 1 / jnp.maximum(count, 1)  # of a division XLA makes this product on one device, and not on several
 
@@ -112,7 +112,7 @@ def merge_moments(moments: Moments) -> Metadata:
     return layers.pop("features").replace(layers=layers)
 
 
-def _layers(output: Output) -> dict[str, Array]:
+def layers_of(output: Output) -> dict[str, Array]:
     """All layers that metadata may be of, by name, [B, ...]."""
     return {"features": output.features, "logits": output.logits, **output.layers}
 
@@ -157,7 +157,7 @@ def inversion_task(
             logits=output.logits[:, -made.labels.shape[1] :],
             mean=summary.mean,
             variance=summary.variance,
-            layers=_layers(output),
+            layers=layers_of(output),
             summaries=summary.layers,
             mask=mask,
             **axis,

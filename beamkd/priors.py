@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 
-from beamkd.base import OBSERVED, SCAN_RAYS, Array, Windows
+from beamkd.base import OBSERVED, SCAN_RAYS, Array, Drives, Windows
 from beamkd.data import make_windows, with_masks
 from beamkd.sim import Family, Street, simulate
 
@@ -55,9 +55,14 @@ def moving_blobs(key: Array, count: int, frames: int = OBSERVED, rays: int = SCA
     return jnp.where(inside, distance, 0).max(1)
 
 
+def unused_streets(family: Family, drives: int, like: Street | None = None) -> Street:
+    """A street of a family for each drive, of those that nobody studies; `like` as of `Family.street`."""
+    return family.streets(range(UNUSED, UNUSED + drives), like or Street())
+
+
 def streets_of_all_kinds(drives: int) -> Street:
-    """A street of the family for each drive, of those that nobody studies."""
-    return Family().streets(range(UNUSED, UNUSED + drives))
+    """The same of the widest family."""
+    return unused_streets(Family(), drives)
 
 
 def simulated_windows(
@@ -84,12 +89,19 @@ def simulated_windows(
       InputError: no drive has so many frames.
     """
     (observed,) = {leaf.shape[0] for leaf in spec.values()}
-    sensors = ["camera" if name == "masks" else name for name in spec]
     drives, windows = DRIVES, ()
     while len(windows) < count:
-        simulated = simulate(key, street_of(drives), drives, sensors, devices)
-        if "masks" in spec:
-            simulated = with_masks(simulated, spec["masks"].shape[1])
-        windows = make_windows(simulated, observed + ahead, future)
+        windows = make_windows(
+            simulated_drives(key, street_of(drives), drives, spec, devices), observed + ahead, future
+        )
         drives *= 2
     return windows
+
+
+def simulated_drives(
+    key: Array, street: Street, drives: int, spec: Mapping[str, jax.ShapeDtypeStruct], devices: int | None = None
+) -> Drives:
+    """Drives with what networks take; arguments as of `simulate` and `simulated_windows`."""
+    sensors = ["camera" if name == "masks" else name for name in spec]
+    simulated = simulate(key, street, drives, sensors, devices)
+    return with_masks(simulated, spec["masks"].shape[1]) if "masks" in spec else simulated

@@ -39,8 +39,8 @@ from experiments.common.flags import Flags, main
 from experiments.common.methods import (
     TEACHERS,
     by_number,
-    generators_of,
     load_teacher,
+    origins_of,
     sequences_of,
     student_of,
     student_of_sequences,
@@ -61,7 +61,7 @@ SHOWN = 4
 class DataFree(Recipe, Flags):
     """Flags of the data-free experiment."""
 
-    recipe: Literal["beamkd", "paper", "prior"] = "paper"
+    recipe: Literal["beamkd", "streets", "paper", "prior"] = "paper"
     """Where settings of inversion and data-free distillation come from that are not given: ours; as published; or ours
     with the teacher's weights alone, where sequences are simulated."""
     teacher: str = "cnn_gru"
@@ -117,8 +117,8 @@ def run(config: DataFree) -> None:
     dataset, keys = open_dataset(run, config)
     teacher = _teacher(run, keys, dataset, config)
     summaries = functools.partial(_summaries, run, dataset, teacher.model)
-    generator = generators_of(run, keys, dataset, teacher.model, summaries, config)
-    sequences = sequences_of(run, keys, dataset, generator, config)
+    origin = origins_of(run, keys, dataset, teacher.model, summaries, config)
+    sequences = sequences_of(run, keys, dataset, origin, config)
     student = untrained(keys, dataset, student_of(dataset), "student")
     networks = {
         "teacher": teacher,
@@ -126,6 +126,7 @@ def run(config: DataFree) -> None:
         "kd": _distilled_on_windows(run, keys, dataset, teacher.model, student, config),
         "dfkd": student_of_sequences(run, keys, dataset, teacher.model, student, sequences, config),
     }
+    generator = origin if isinstance(origin, Model) else None
     generators = by_number(generator) if generator else {}
     models = {name: network.model for name, network in networks.items()}
     keep_networks(run, config, models | generators)
@@ -136,7 +137,9 @@ def run(config: DataFree) -> None:
         keep_drives(run, dataset, models)
     costs = {"teacher": cost(dataset, teacher.model.module), "student": cost(dataset, student.module)}
     costs |= {"generator": cost_of(generator)} if generator else {}
-    run.finish(data=describe(config, dataset), models=costs, methods=methods, test_drives=test_drives, **zero_shot)
+    streets = {} if generator else {"streets": [dataclasses.asdict(family) for family in origin]}
+    found = {"methods": methods, "test_drives": test_drives, **zero_shot, **streets}
+    run.finish(data=describe(config, dataset), models=costs, **found)
     if is_primary():
         from beamkd.report import datafree  # here, for Matplotlib would delay the first step
 

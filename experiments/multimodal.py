@@ -34,7 +34,7 @@ from experiments.common.comparison import (
 from experiments.common.dataset import Trained, keep_networks, longest_test_drive, open_dataset
 from experiments.common.flags import main
 from experiments.common.kd_flags import KdFlags
-from experiments.common.methods import generators_of, sequences_of, student_of_sequences, train_on_labels, trained
+from experiments.common.methods import origins_of, sequences_of, student_of_sequences, train_on_labels, trained
 from experiments.common.recipes import BEAMKD, Recipe, affordable, smaller
 from experiments.common.run import Run
 from experiments.common.watch import keep_drives
@@ -135,8 +135,8 @@ class Source:
         """Scenes that look right to the teacher of all, as all sensors see them."""
         common = self.run, self.keys, self.dataset
         summaries = functools.partial(summarize_on_dataset, self.run, self.whole.model, self.dataset)
-        generator = generators_of(*common, self.whole.model, summaries, self.config.recipe)
-        return sequences_of(*common, generator, self.config.recipe)
+        origin = origins_of(*common, self.whole.model, summaries, self.config.recipe)
+        return sequences_of(*common, origin, self.config.recipe)
 
     def dfkd(self, sensor: str) -> Trained:
         """A student of one sensor and of the teacher of all, without data."""

@@ -15,13 +15,14 @@ from beamkd.training import is_primary
 from experiments.common.baselines import with_positions
 from experiments.common.comparison import compare, methods_of, refuse_streamed, say_tables
 from experiments.common.dataset import Trained, cost, cost_of, keep_networks, open_dataset
+from experiments.common.distillation import Distillation
 from experiments.common.flags import main
 from experiments.common.methods import generator_module
 from experiments.common.recipes import affordable, smaller
 from experiments.common.roads import check_roads, roads_of, study_roads
 from experiments.common.run import Run
 from experiments.common.study_flags import Study
-from experiments.common.study_grids import GRIDS, Distillation, teacher_method
+from experiments.common.study_grids import GRIDS, teacher_method
 
 EQUAL = 0.01
 """What is still called equal: a point."""

@@ -33,6 +33,7 @@ class Family:
       second_lane: m, from that lane to a second one beyond it.
       two_lanes: share of streets that have it.
       two_way: share of these in which it leads the other way.
+      backwards: share of streets whose cars come from the right.
       ends: degrees from broadside at which a record starts and ends.
       slots: from start to end, for a car that does not slow down.
       fastest: m a slot, that no street's speed exceeds.
@@ -65,6 +66,7 @@ class Family:
     second_lane: Range = (LANE_WIDTH, 4.0)
     two_lanes: float = 0.5
     two_way: float = 0.5
+    backwards: float = 0.5
     ends: Range = (36.0, 45.0)
     slots: Range = (30.0, 48.0)
     fastest: float = 2.0
@@ -108,34 +110,26 @@ class Family:
         Raises:
           InputError: a street cannot have what was drawn.
         """
-        rng = np.random.default_rng(number)
-
-        def draw(name: str) -> float:
-            return round(float(rng.uniform(*getattr(self, name))), 3)
-
-        alike = {field.name for field in dataclasses.fields(Street)} & {*RANGES} - {"lane", "second_lane"}
-        drawn: dict[str, Any] = {name: draw(name) for name in sorted(alike)}
-        lane = round(float(np.exp(rng.uniform(*np.log(self.lane)))), 2)
-        beyond, start, end, slots = (draw(name) for name in ("second_lane", "ends", "ends", "slots"))
-        two_lanes, two_way, backwards, traffic = rng.random(4) < (self.two_lanes, self.two_way, 0.5, self.traffic)
-        way = (lane * math.tan(math.radians(start)), -lane * math.tan(math.radians(end)))
-        start, end = (round(each, 2) for each in (way[::-1] if backwards else way))
-        farthest = round(lane + beyond, 2) if two_lanes else lane
+        drawn = self._drawn(number)
+        lane, two_lanes = drawn["lane"], drawn["two_lanes"]
+        start, end = (round(lane * math.tan(math.radians(each)), 2) for each in drawn["ends"])
+        start, end = (-end, start) if drawn["backwards"] else (start, -end)
+        farthest = round(lane + drawn["second_lane"], 2) if two_lanes else lane
         beside = round(farthest + BESIDE, 2), round(lane - BESIDE if lane > NEAREST else farthest + 2 * BESIDE, 2)
         return dataclasses.replace(
             like,
             lane=lane,
             second_lane=farthest if two_lanes else None,
-            two_way=bool(two_lanes and two_way),
+            two_way=two_lanes and drawn["two_way"],
             start=start,
             end=end,
-            speed=round(min(abs(end - start) / slots, self.fastest), 3),
-            body_offset=(draw("body_across"), draw("body_along")),
-            drift=tuple(np.round(self.drift * rng.normal(size=2), 3).tolist()),
-            others=int(rng.integers(1, 3)) if traffic else 0,
+            speed=round(min(abs(end - start) / drawn["slots"], self.fastest), 3),
+            body_offset=(drawn["body_across"], drawn["body_along"]),
+            drift=drawn["drift"],
+            others=drawn["others"],
             other_lanes=beside,
-            hardware_seed=int(rng.integers(2**31)),
-            **drawn,
+            hardware_seed=drawn["hardware_seed"],
+            **{name: drawn[name] for name in ALIKE},
         )
 
     def streets(self, numbers: Iterable[int], like: Street = Street()) -> Street:
@@ -144,6 +138,37 @@ class Family:
         None of them drifts.
         """
         return jax.tree.map(lambda *leaves: np.asarray(leaves), *(_aligned(self.street(n, like)) for n in numbers))
+
+    def narrowed(self, numbers: Iterable[int]) -> "Family":
+        """The least family that these streets of this one are of; what none of them has stays as it is here."""
+        drawn = [self._drawn(number) for number in numbers]
+        wide = [each for each in drawn if each["two_lanes"]]
+
+        def around(name: str) -> Range:
+            values = [each[name] for each in (wide if name == "second_lane" else drawn)]
+            return (float(np.min(values)), float(np.max(values))) if values else getattr(self, name)
+
+        def share(name: str, among: list[dict[str, Any]]) -> float:
+            return float(np.mean([each[name] for each in among])) if among else getattr(self, name)
+
+        shares = {name: share(name, wide if name == "two_way" else drawn) for name in SHARES}
+        return dataclasses.replace(self, **{name: around(name) for name in RANGES}, **shares)
+
+    def _drawn(self, number: int) -> dict[str, Any]:
+        """What the street of a number has, by the names of the ranges and shares; 'ends' are two."""
+        rng = np.random.default_rng(number)
+
+        def draw(name: str) -> float:
+            return round(float(rng.uniform(*getattr(self, name))), 3)
+
+        drawn: dict[str, Any] = {name: draw(name) for name in ALIKE}
+        drawn["lane"] = round(float(np.exp(rng.uniform(*np.log(self.lane)))), 2)
+        drawn |= {"second_lane": draw("second_lane"), "ends": (draw("ends"), draw("ends")), "slots": draw("slots")}
+        drawn |= {name: bool(rng.random() < getattr(self, name)) for name in SHARES}
+        drawn |= {name: draw(name) for name in ("body_across", "body_along")}
+        drawn["drift"] = tuple(np.round(self.drift * rng.normal(size=2), 3).tolist())
+        drawn["others"] = int(rng.integers(1, 3)) if drawn["traffic"] else 0
+        return drawn | {"hardware_seed": int(rng.integers(2**31))}
 
 
 def _aligned(street: Street) -> Street:
@@ -156,3 +181,9 @@ def _aligned(street: Street) -> Street:
 
 RANGES = tuple(field.name for field in dataclasses.fields(Family) if field.type is Range)
 """Of a family, by name."""
+
+SHARES = ("two_lanes", "two_way", "backwards", "traffic")
+"""Of its streets, likewise."""
+
+ALIKE = tuple(sorted({field.name for field in dataclasses.fields(Street)} & {*RANGES} - {"lane", "second_lane"}))
+"""Those of fields that a street has, too, and by themselves."""

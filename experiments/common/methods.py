@@ -1,6 +1,7 @@
 """The steps of a study, for all seeds: networks that are trained or loaded, generators and sequences by a recipe."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,10 @@ from beamkd.models import (
     published_model,
 )
 from beamkd.models.scene import Scene
-from beamkd.priors import simulated_windows, streets_of_all_kinds
+from beamkd.priors import UNUSED, simulated_windows, unused_streets
 from beamkd.scenes import render
-from beamkd.sim import Street
+from beamkd.search import ANY, matching_families
+from beamkd.sim import Family, Street
 from beamkd.training import FitConfig, FitState, supervised_task
 from experiments.common.dataset import Trained
 from experiments.common.folder import NETWORKS
@@ -131,7 +133,7 @@ def generator_module(dataset: Dataset, recipe: Recipe) -> nn.Module:
     return Generator(frames=spec.shape[0], rays=spec.shape[1])
 
 
-def generators_of(
+def origins_of(
     run: Run,
     keys: Array,
     dataset: Dataset,
@@ -139,13 +141,14 @@ def generators_of(
     summaries: Callable[[], Metadata],
     recipe: Recipe,
     phase: str = "generator",
-) -> Model | None:
-    """Each seed's generators by a recipe, [members, generators, ...]; those whose loss has no term are not trained.
+) -> Model | list[Family]:
+    """Where each seed's sequences come from by a recipe: its generators, or the streets along which they are simulated.
 
-    None where the recipe simulates its sequences. Metadata are asked for where a generator is trained.
+    Generators [members, generators, ...] whose loss has no term are not trained. Metadata are asked for where they are
+    trained, or where streets are looked for.
     """
     if recipe.generator == "streets":
-        return None
+        return _families(run, keys, dataset, teacher, summaries, recipe, phase)
     init_keys, fit_keys, _ = _generator_keys(keys, recipe)
     generator = initial_generator(init_keys, generator_module(dataset, recipe))
     if not any(dataclasses.astuple(recipe.generator_loss)):
@@ -154,13 +157,37 @@ def generators_of(
     return train_generators(run, phase, fit_keys, generator, teacher, summaries(), as_batch, *options)
 
 
-def sequences_of(run: Run, keys: Array, dataset: Dataset, generator: Model | None, recipe: Recipe) -> Batch:
-    """Sequences of each seed by a recipe, [members, N, ...], of its generators, or simulated if there are none.
+def _families(
+    run: Run,
+    keys: Array,
+    dataset: Dataset,
+    teacher: Model,
+    summaries: Callable[[], Metadata],
+    recipe: Recipe,
+    phase: str,
+) -> list[Family]:
+    if not recipe.search.rounds:
+        return [ANY] * len(keys)
+    given = teacher, summaries(), dataset.spec(dataset.sensors), dataset.future, recipe.search
+    with run.phase(phase):
+        return matching_families(run, jax.random.fold_in(keys[0], 2), *given, first=UNUSED)
+
+
+def sequences_of(run: Run, keys: Array, dataset: Dataset, origin: Model | list[Family], recipe: Recipe) -> Batch:
+    """Sequences of each seed by a recipe, [members, N, ...], of its generators, or of its streets.
 
     For hindsight they have J frames more than are observed. The dataset gives L and J alone.
     """
-    if generator is None:
-        return simulated_sequences(run, keys, dataset, streets_of_all_kinds, recipe)
+    if not isinstance(origin, Model):
+        streets = [functools.partial(unused_streets, family) for family in origin]
+        if len(set(origin)) == 1:  # of all seeds at once
+            return simulated_sequences(run, keys, dataset, streets[0], recipe)
+        own = [
+            simulated_sequences(run, keys[seed : seed + 1], dataset, street_of, recipe)
+            for seed, street_of in enumerate(streets)
+        ]
+        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *own)
+    generator = origin
     _, _, noise_keys = _generator_keys(keys, recipe)
     if recipe.hindsight:
         generator = dataclasses.replace(generator, module=generator.module.clone(ahead=dataset.future))

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from beamkd.base import InputError, expect_at_least
 from beamkd.inversion import STEPS, GeneratorLoss
 from beamkd.losses import Loss, kl, mse
+from beamkd.search import StreetSearch
 from beamkd.training import FitConfig
 
 
@@ -16,7 +17,9 @@ class Recipe:
 
     generator: Literal["dense", "scene", "streets"] = "dense"
     """Where sequences come from: two dense layers, or objects that go along a road, make them of noise; or they are
-    simulated on streets of all kinds, for which neither metadata nor a generator's training is needed."""
+    simulated along streets of a family, for which no generator is trained."""
+    search: StreetSearch = StreetSearch(rounds=0)
+    """For streets that look to the teacher as its metadata say; with 0 rounds all kinds are taken."""
     generators: int = 1
     """Generators for each teacher, of different seeds, whose sequences are pooled."""
     generator_loss: GeneratorLoss = GeneratorLoss()
@@ -71,10 +74,14 @@ BEAMKD = Recipe(
 """Ours. Settings were chosen on drives of two simulated streets that no study uses; that motion should be more lifelike
 was a lesson from Scenario 8's test split (BUILD_NOTES.md)."""
 
-PRIOR = dataclasses.replace(BEAMKD, generator="streets", generator_loss=GeneratorLoss(metadata=0.0))
+STREETS = dataclasses.replace(
+    BEAMKD, generator="streets", generator_loss=GeneratorLoss(metadata=0.0), search=StreetSearch()
+)
+
+PRIOR = dataclasses.replace(STREETS, search=StreetSearch(rounds=0))
 """Of the teacher's weights alone."""
 
-RECIPES = {"beamkd": BEAMKD, "paper": PAPER, "prior": PRIOR}
+RECIPES = {"beamkd": BEAMKD, "streets": STREETS, "paper": PAPER, "prior": PRIOR}
 
 
 AFFORDABLE = {"sequences": 1500, "held_out": 300, "generator_fit": 100}

@@ -14,7 +14,7 @@ from experiments.common.recipes import BEAMKD, PAPER, Recipe
 class Study(Flags):
     """Flags of the study."""
 
-    grid: Literal["main", "generator", "student", "teacher", "baselines", "all"] = "main"
+    grid: Literal["main", "generator", "student", "teacher", "baselines", "transfer", "all"] = "main"
     """Which methods to compare."""
     seeds: int = 20
     """How many seeds: each draws weights, batches and noise, and with `--split random` which drives are for what."""

@@ -10,14 +10,13 @@ import numpy as np
 from flax import linen as nn
 
 from beamkd import priors
-from beamkd.base import Array, Batch, Metadata, Model, named_keys
-from beamkd.data import Dataset, gather, initial_model, sensor_batch
+from beamkd.base import Batch, named_keys
+from beamkd.data import gather, initial_model, sensor_batch
 from beamkd.distill import distill_on_windows
-from beamkd.inversion import GeneratorLoss, summarize_on_dataset
+from beamkd.inversion import GeneratorLoss
 from beamkd.losses import kl
 from beamkd.models import OccupancyCnn, PositionNetwork, RadarLeNet
 from beamkd.sim import Street
-from beamkd.training import FitConfig
 from experiments.common.baselines import (
     at_velocity,
     neighbours_of_positions,
@@ -27,21 +26,15 @@ from experiments.common.baselines import (
 )
 from experiments.common.comparison import Comparison, Method
 from experiments.common.dataset import Trained, cost
+from experiments.common.distillation import Distillation
 from experiments.common.methods import (
     SCANS,
-    generators_of,
-    sequences_of,
     simulated_sequences,
     student_of,
-    student_of_sequences,
-    teacher_of,
-    train_on_labels,
     trained,
-    untrained,
 )
 from experiments.common.recipes import Recipe
-from experiments.common.run import Run
-from experiments.common.study_flags import Study
+from experiments.common.transfer import transfer_grid
 
 TERMS = {"metadata": 1.0, "activation": 0.1, "entropy": 0.5}
 """Terms of the published generator's loss, with the weight that each has where it is on."""
@@ -64,93 +57,6 @@ ONE_SHOT = {
 """Networks of one frame, by sensor."""
 
 RECIPE_TITLES = {"paper": "published recipe", "beamkd": "our recipe"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Distillation:
-    """A teacher, and all that students of it start from.
-
-    Attributes:
-      run: the run.
-      dataset: the data.
-      keys: [members].
-      config: the flags.
-      kind: of the teacher, a key of `TEACHERS`.
-      prefix: of names of methods and phases; empty for the main teacher.
-    """
-
-    run: Run
-    dataset: Dataset
-    keys: Array
-    config: Study
-    kind: str = "cnn_gru"
-    prefix: str = ""
-
-    @functools.cached_property
-    def teacher(self) -> Trained:
-        """Trained on the real labels."""
-        return self.on_labels(
-            self.untrained(teacher_of(self.dataset, self.kind), f"{self.prefix}teacher"),
-            self.config.teacher_fit,
-            f"{self.prefix}teacher",
-        )
-
-    @functools.cached_property
-    def summaries(self) -> Metadata:
-        """What its owner hands over with it."""
-        return summarize_on_dataset(self.run, self.teacher.model, self.dataset)
-
-    @functools.cached_property
-    def student(self) -> Model:
-        """With its initial weights, the same for all methods."""
-        return self.untrained(student_of(self.dataset), "student")
-
-    @functools.cached_property
-    def sequences(self) -> dict[str, Batch]:
-        """Of both recipes' generators."""
-        return {name: self.generate(getattr(self.config, name), name) for name in self.recipes}
-
-    def untrained(self, module: nn.Module, name: str) -> Model:
-        """A network with its initial weights."""
-        return untrained(self.keys, self.dataset, module, name)
-
-    def on_labels(self, model: Model, config: FitConfig, phase: str) -> Trained:
-        """A network trained on the real labels."""
-        return train_on_labels(self.run, self.keys, self.dataset, model, config, phase)
-
-    def generate(self, recipe: Recipe, name: str) -> Batch:
-        """Sequences by a recipe, [members, N, ...]."""
-        common, phase = (self.run, self.keys, self.dataset), f"{self.prefix}generator_{name}"
-        generator = generators_of(*common, self.teacher.model, lambda: self.summaries, recipe, phase)
-        return sequences_of(*common, generator, recipe)
-
-    def distil(
-        self, recipe: Recipe, sequences: Batch, name: str, student: Model | None = None, validation: Batch | None = None
-    ) -> Trained:
-        """A student of the teacher's answers on sequences."""
-        pair = self.teacher.model, student or self.student
-        return student_of_sequences(self.run, self.keys, self.dataset, *pair, sequences, recipe, name, validation)
-
-    @property
-    def recipes(self) -> dict[str, str]:
-        """Names of the recipes with their titles; the published one is for LiDAR alone."""
-        both = {"paper": "as published", "beamkd": "ours"}
-        return {name: title for name, title in both.items() if self.scans or name == "beamkd"}
-
-    @property
-    def scans(self) -> bool:
-        """Whether LiDAR alone is seen."""
-        return self.dataset.sensors == SCANS
-
-    def both_recipes(self) -> list[Method]:
-        """Students by the published recipe and by ours."""
-        return [self.by_recipe(name, f"data-free, {title}") for name, title in self.recipes.items()]
-
-    def by_recipe(self, name: str, label: str) -> Method:
-        """The student by a recipe."""
-        method = f"{self.prefix}dfkd_{name}"
-        recipe = getattr(self.config, name)
-        return Method(method, label, lambda: self.distil(recipe, self.sequences[name], method), data_free=True)
 
 
 def _main_grid(source: Distillation) -> list[Comparison]:
@@ -266,6 +172,7 @@ GRIDS = {
     "student": _student_grid,
     "teacher": _teacher_grid,
     "baselines": _baselines_grid,
+    "transfer": transfer_grid,
 }
 
 

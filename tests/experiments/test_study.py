@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from beamkd import priors
-from beamkd.sim import Street
+from beamkd.sim import Family, Street
 from experiments.common import study_grids
 from experiments.common.dataset import open_dataset
+from experiments.common.distillation import Distillation
 from experiments.common.flags import main
-from experiments.common.methods import generators_of, sequences_of, simulated_sequences
+from experiments.common.methods import origins_of, sequences_of, simulated_sequences
 from experiments.common.run import Run
-from experiments.common.study_grids import GRIDS, Distillation
+from experiments.common.study_grids import GRIDS
 from experiments.study import CLAIMS, Study, run
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +39,8 @@ BASELINES = {"occupancy"} | {
     f"position_{method}{moving}" for method in ("table", "neighbours", "network") for moving in ("", "_moving")
 }
 
+
+TRANSFER = {f"{how}_{drives}" for how in ("alone", "tuned", "replayed", "distilled") for drives in (1, 3, 10)}
 
 FEW = {"teacher", "scratch", "dfkd_paper", "dfkd_beamkd", "street"}
 """Of each kind of these one or two; controls of made-up scans differ in a function."""
@@ -126,11 +129,15 @@ def test_simulated_sequences_are_as_many_and_as_long_as_a_recipe_says(source, mo
     scans = np.asarray(simulated_sequences(*common, lambda drives: Street(), recipe).sensors["lidar"])
     assert scans.shape == (2, 256, 11, 216)
     prior = dataclasses.replace(recipe, generator="streets")
-    assert generators_of(*common, None, None, prior) is None  # and the owner is asked for nothing
-    other = np.asarray(sequences_of(*common, None, prior).sensors["lidar"])
+    families = origins_of(*common, None, None, prior)  # the owner is asked for nothing
+    assert families == [Family()] * 2
+    other = np.asarray(sequences_of(*common, families, prior).sensors["lidar"])
     assert other.shape == scans.shape and not np.array_equal(other, scans)
     assert other.max() > 1.5 * scans.max()  # in the family there are wider roads
     assert all(len(np.unique(member.reshape(256, -1), axis=0)) == 256 for member in scans)  # none twice
+    near = dataclasses.replace(Family(), lane=(6.0, 6.5))
+    own = np.asarray(sequences_of(*common, [near, Family()], prior).sensors["lidar"])  # each seed its own streets
+    assert own.shape == other.shape and np.median(own[0][own[0] > 0]) < 0.8 * np.median(own[1][own[1] > 0])
 
 
 def test_every_claim_compares_methods_of_the_grids(comparisons):
@@ -152,12 +159,13 @@ def test_the_grids_hold_what_the_study_asks_for(comparisons):
     assert names["student"] >= {"beamkd_real_selection", "kd_0.3_1", "kd_0.9_4", "student_8", "student_64"}
     assert names["teacher"] >= {"gru_teacher", "gru_dfkd_paper", "gru_dfkd_beamkd", "dfkd_paper"}
     assert names["baselines"] == {"teacher", "gru_teacher", "scratch", *BASELINES}
+    assert names["transfer"] == {"teacher", "streets", *TRANSFER}
     for found in comparisons.values():
         for compared in found:
             assert len({method.label for method in compared.methods}) == len(compared.methods)
             assert compared.axis is None or len(compared.values) == len(compared.methods)
             for method in compared.methods:
-                sees_data = method.name.startswith(("teacher", "scratch", "kd", "gru_teacher", *BASELINES))
+                sees_data = method.name.startswith(("teacher", "scratch", "kd", "gru_teacher", *BASELINES, *TRANSFER))
                 assert method.data_free == (not sees_data) or ("real_selection" in method.name and not method.data_free)
 
 

@@ -1,0 +1,129 @@
+"""Streets that a teacher's owner may have driven: those whose drives look to the teacher as its metadata say.
+
+Nothing is trained. A family of streets is narrowed, round by round, to those whose statistics come nearest: the
+cross-entropy method (Rubinstein, Methodology and Computing in Applied Probability, 1999) with uniform distributions.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from beamkd.base import Array, Batch, Forward, InputError, Metadata, Model, Rows, expect_at_least
+from beamkd.data import forward_of, gather, make_windows
+from beamkd.inversion import layers_of, statistics_of_layers
+from beamkd.priors import simulated_drives
+from beamkd.sim import Family
+from beamkd.training import Trainer, to_host
+
+ANY = Family()
+"""All streets that there may be."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StreetSearch:
+    """How a family is narrowed."""
+
+    rounds: int = 4
+    """How often; 0: not at all, and no metadata are needed."""
+    streets: int = 400
+    """That are tried in a round."""
+    drives: int = 2
+    """Along each."""
+    windows: int = 16
+    """Of each drive, evenly spread."""
+    kept: float = 0.08
+    """Share of the streets, the nearest ones, among which the next round's are drawn."""
+
+    def __post_init__(self):
+        expect_at_least(self, rounds=0, streets=2, drives=1, windows=2)
+        if not 1 / self.streets <= self.kept <= 1:
+            raise InputError(f"search: expected to keep a share from 1 / {self.streets} to 1, found {self.kept}")
+
+
+def matching_families(
+    trainer: Trainer,
+    key: Array,
+    teacher: Model,
+    summaries: Metadata,
+    spec: Mapping[str, jax.ShapeDtypeStruct],
+    future: int,
+    search: StreetSearch = StreetSearch(),
+    family: Family = ANY,
+    first: int = 0,
+) -> list[Family]:
+    """For each teacher the streets of a family that its owner's may be among.
+
+    Args:
+      trainer: a `Trainer`, or what spreads members over devices in its place; here members are streets.
+      key: PRNG key of the drives.
+      teacher: with weights [members, ...].
+      summaries: the teachers' metadata, with those of layers, [members, ...].
+      spec: of their sensors, as `Dataset.spec` gives them.
+      future: J.
+      search: how.
+      family: of all streets that there may be.
+      first: number of the first street that is tried.
+
+    Returns:
+      The families, [members].
+    """
+    distances = trainer.over_members(functools.partial(distance, forward_of(teacher)), (None, None, 0))
+    seen = functools.partial(_batches, spec=spec, future=future, search=search)
+
+    def one(member: int) -> Family:
+        params, summary = jax.tree.map(lambda leaf: leaf[member], (teacher.params, summaries))
+        return narrowed(lambda *drives: to_host(distances(params, summary, seen(*drives))), key, search, family, first)
+
+    return [one(member) for member in range(len(summaries.mean))]
+
+
+def narrowed(
+    distances: Callable[[Array, Any], np.ndarray], key: Array, search: StreetSearch, family: Family, first: int = 0
+) -> Family:
+    """A family after all rounds.
+
+    Args:
+      distances: distances(key, streets) -> how far each is, [search.streets]; NaN where that is not known. `streets`
+        has each so often as there are drives along it.
+      key: PRNG key.
+      search: how.
+      family: of all streets.
+      first: number of the first street that is tried.
+    """
+    for number in range(search.rounds):
+        tried = first + number * search.streets + np.arange(search.streets)
+        found = distances(jax.random.fold_in(key, number), family.streets(np.repeat(tried, search.drives).tolist()))
+        nearest = np.argsort(np.nan_to_num(found, nan=np.inf), kind="stable")[: round(search.kept * search.streets)]
+        family = family.narrowed(tried[nearest].tolist())
+    return family
+
+
+def distance(teacher: Forward, params: Any, summary: Metadata, batch: Batch) -> Array:
+    """How far a street's windows are from the owner's: `statistics_of_layers`; NaN of fewer than two."""
+    found = statistics_of_layers(layers_of(teacher(params, batch, None)), summary.layers, batch.mask)
+    return jnp.where(batch.mask.sum() > 1, found, jnp.nan)
+
+
+def _batches(
+    key: Array, streets: Any, spec: Mapping[str, jax.ShapeDtypeStruct], future: int, search: StreetSearch
+) -> Batch:
+    """Windows of each street, [streets, drives × windows, ...]."""
+    (observed,) = {leaf.shape[0] for leaf in spec.values()}
+    drives = simulated_drives(key, streets, len(streets.lane), spec)
+    windows = make_windows(drives, observed, future)
+    rows = _spread(np.asarray(windows.drive), len(streets.lane), search.windows)
+    return gather(windows, jax.tree.map(lambda leaf: leaf.reshape(search.streets, -1), rows))
+
+
+def _spread(drive: np.ndarray, drives: int, count: int) -> Rows:
+    """So many windows of each drive, evenly spread, [drives, count], of the drive of each window [N], in order."""
+    numbers = np.arange(1, drives + 1)
+    begin, end = (np.searchsorted(drive, numbers, side) for side in ("left", "right"))
+    place = begin[:, None] + (end - begin - 1)[:, None] * np.linspace(0, 1, count)
+    there = np.broadcast_to((end > begin)[:, None], place.shape)
+    return Rows(np.where(there, place.round(), 0).astype(np.int32), there)
