@@ -7,7 +7,7 @@ from pathlib import Path
 import tyro
 
 from beamkd.base import InputError
-from beamkd.report import benchmark, collaborative, datafree, deploy, longterm, multimodal, roads, study, watch
+from beamkd.report import benchmark, collaborative, datafree, deploy, longterm, multimodal, privacy, roads, study, watch
 from beamkd.report.results import read_results
 
 STUDIES = {
@@ -15,11 +15,12 @@ STUDIES = {
     "multimodal": multimodal.write,
     "longterm": longterm.write,
     "collaborative": collaborative.write,
+    "privacy": privacy.write,
 }
 REPORTS = {"datafree": datafree.write, "deploy": deploy.write, "benchmark": benchmark.write, **STUDIES}
 """What writes the report of each experiment."""
 
-TABLES = {"collaborative": collaborative.tables}
+TABLES = {"collaborative": collaborative.tables, "privacy": privacy.tables}
 """Of its own, that are kept, too."""
 
 

@@ -10,23 +10,8 @@ from beamkd.report.datafree_figures import METHODS, draw_accuracy, draw_drive, d
 from beamkd.report.figures import save_figure
 from beamkd.report.page import write_report
 from beamkd.report.results import SENSORS, data_source, read_history, read_results, time_section, windows_and_seeds
+from beamkd.report.streets import road_rows
 from beamkd.report.tables import COLUMNS, Cells, markdown_table, mean_and_error, percent, slot_names
-
-ROAD = {
-    "lane": ("distance of the lane, m", 1),
-    "slots": ("slots in view", 1),
-    "car_length": ("length of the cars, m", 1),
-    "car_width": ("width of the cars, m", 1),
-    "range_noise": ("noise of ranges, m", 1),
-    "dropout": ("lost returns, %", 100),
-    "clutter": ("false returns, %", 100),
-    "max_range": ("greatest range, m", 1),
-    "lidar_view": ("view to either side, degrees", 1),
-    "two_lanes": ("streets with a second lane, %", 100),
-    "backwards": ("streets with cars from the right, %", 100),
-    "traffic": ("streets with other vehicles, %", 100),
-}
-"""Of a family of streets: what it is called, and in how many of its units."""
 
 
 def write(folder: Path) -> None:
@@ -98,21 +83,12 @@ def _road_section(results: dict[str, Any]) -> list[str]:
     """What is known of the owner's road, if sequences were simulated along streets."""
     if "streets" not in results:
         return []
-    families = results["streets"]
-    rows = [["Of the streets that sequences were simulated along", *(f"seed {seed}" for seed in range(len(families)))]]
-    for name, (title, unit) in ROAD.items():
-        rows.append([title, *(_in_units(family[name], unit) for family in families)])
     return [
         "## The road, as the metadata have it",
         "Least and greatest value; without metadata those of all streets that there may be. What hardly differs from "
         "these the teacher does not tell.",
-        markdown_table(rows),
+        markdown_table(road_rows(results["streets"])),
     ]
-
-
-def _in_units(value: float | list[float], unit: float) -> str:
-    values = [f"{unit * each:.3g}" for each in np.atleast_1d(value)]
-    return " to ".join(values)
 
 
 def _summary_rows(results: dict[str, Any]) -> Cells:

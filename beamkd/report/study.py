@@ -59,6 +59,7 @@ TITLES = {
     "multimodal": "Several sensors",
     "longterm": "Long-term tracking with short inputs",
     "collaborative": "Collaborative learning",
+    "privacy": "What a teacher's owner gives away",
 }
 """Of reports, by experiment."""
 
@@ -145,7 +146,8 @@ def _markdown(
     more: dict[str, Cells],
 ) -> str:
     title = TITLES.get(results["experiment"], "Study of data-free distillation")
-    parts = [f"# {title}, grid '{results['config']['grid']}'"]
+    grid = results["config"].get("grid")
+    parts = [f"# {title}, grid '{grid}'" if grid else f"# {title}"]
     parts.append(f"Data: {data_source(results)} {windows_and_seeds(results)} {_carried(results)}")
     if len(claims) > 1:
         parts += ["## Claims", NOTES["claims"], markdown_table(claims, left=4)]

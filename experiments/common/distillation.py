@@ -5,9 +5,11 @@ import functools
 
 from flax import linen as nn
 
-from beamkd.base import Array, Batch, Metadata, Model
+from beamkd.base import Array, Batch, Metadata, Model, named_keys
 from beamkd.data import Dataset
+from beamkd.distill import distill_on_windows
 from beamkd.inversion import summarize_on_dataset
+from beamkd.losses import kl
 from beamkd.training import FitConfig
 from experiments.common.comparison import Method
 from experiments.common.dataset import Trained
@@ -19,6 +21,7 @@ from experiments.common.methods import (
     student_of_sequences,
     teacher_of,
     train_on_labels,
+    trained,
     untrained,
 )
 from experiments.common.recipes import Recipe
@@ -101,6 +104,12 @@ class Distillation:
     def scans(self) -> bool:
         """Whether LiDAR alone is seen."""
         return self.dataset.sensors == SCANS
+
+    def kd(self, name: str, alpha: float = 0.6, temperature: float = 2.0) -> Trained:
+        """The student by distillation on the real windows."""
+        options = (self.config.kd_fit, functools.partial(kl, temperature=temperature), alpha)
+        pair, keys = (self.student, self.teacher.model), named_keys(self.keys, "kd")
+        return trained(self.student, distill_on_windows(self.run, name, keys, *pair, self.dataset, *options))
 
     def both_recipes(self) -> list[Method]:
         """Students by the published recipe and by ours."""

@@ -53,7 +53,7 @@ WRITTEN = (
     *("report.md", "report.tex", "report.html", "figures.npz", WATCH, "watch.html"),
     *("accuracy.png", "generator.png", "sequences.png", "drive.png"),
     *("differences.png", "sweeps.png", "scaling.png", "roofline.png"),
-    *("savings.png", "fusion.png", "failing.png", "frontier.png"),
+    *("savings.png", "fusion.png", "failing.png", "frontier.png", "membership.png"),
     *("bytes.png", "rounds.png", "nodes.png", "map.png", "partitions.png", "faults.png"),
 )
 """All that experiments write, besides drives. The next run in the folder removes it, first the configuration."""

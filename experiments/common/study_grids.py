@@ -12,9 +12,7 @@ from flax import linen as nn
 from beamkd import priors
 from beamkd.base import Batch, named_keys
 from beamkd.data import gather, initial_model, sensor_batch
-from beamkd.distill import distill_on_windows
 from beamkd.inversion import GeneratorLoss
-from beamkd.losses import kl
 from beamkd.models import OccupancyCnn, PositionNetwork, RadarLeNet
 from beamkd.sim import Street
 from experiments.common.baselines import (
@@ -31,7 +29,6 @@ from experiments.common.methods import (
     SCANS,
     simulated_sequences,
     student_of,
-    trained,
 )
 from experiments.common.recipes import Recipe
 from experiments.common.transfer import transfer_grid
@@ -211,12 +208,7 @@ def _one_shot(source: Distillation, module: Callable[..., nn.Module], sensor: st
 
 
 def _kd_method(source: Distillation, name: str, label: str, alpha: float = 0.6, temperature: float = 2.0) -> Method:
-    def train():
-        options = (source.config.kd_fit, functools.partial(kl, temperature=temperature), alpha)
-        pair, keys = (source.student, source.teacher.model), named_keys(source.keys, "kd")
-        return trained(source.student, distill_on_windows(source.run, name, keys, *pair, source.dataset, *options))
-
-    return Method(name, label, train)
+    return Method(name, label, lambda: source.kd(name, alpha, temperature))
 
 
 def _inverted(source: Distillation, name: str, label: str, recipe: Recipe, **changes: Any) -> Method:

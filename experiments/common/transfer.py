@@ -111,26 +111,17 @@ class Transfer:
             return deal(named_keys(source.keys, "streets"), windows)
 
     def _few(self, count: int) -> Dataset:
-        """So many drives of the road to learn from, of each seed's own."""
-        return _with_train(self.source.dataset, self._rows(count))
-
-    def _rows(self, count: int) -> list[np.ndarray]:
-        """Windows of so many drives of the road, of each seed."""
-        dataset = self.source.dataset
-        return [
-            _of_drives(key, np.asarray(dataset.windows.drive), np.asarray(rows), count)
-            for key, rows in zip(named_keys(self.source.keys, "drives"), _unpadded(dataset.split.train), strict=True)
-        ]
+        """So many drives of the road to learn from; there are none to validate by."""
+        return _unvalidated(with_drives(self.source.dataset, self.source.keys, count))
 
     def _few_and_streets(self, count: int) -> Dataset:
         """The same, and `REPLAYED` times as many windows of streets."""
-        road, streets = self.source.dataset, self._on_streets
+        road, streets = self._few(count), self._on_streets
+        own, others = (_unpadded(each.split.train) for each in (road, streets))
         first, rows = len(road.windows), []
-        for key, own, others in zip(
-            named_keys(self.source.keys, "replay"), self._rows(count), _unpadded(streets.split.train), strict=True
-        ):
-            replayed = jax.random.choice(key, others, (REPLAYED * len(own),))
-            rows.append(np.concatenate([own, first + np.asarray(replayed)]))
+        for key, few, many in zip(named_keys(self.source.keys, "replay"), own, others, strict=True):
+            replayed = jax.random.choice(key, many, (REPLAYED * len(few),))
+            rows.append(np.concatenate([few, first + np.asarray(replayed)]))
         return _with_train(dataclasses.replace(road, windows=joined(road.windows, streets.windows)), rows)
 
 
@@ -158,14 +149,25 @@ def joined(first: Windows, second: Windows) -> Windows:
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), first, later)
 
 
+def with_drives(dataset: Dataset, keys: Array, count: int) -> Dataset:
+    """With so many drives to train on, of each seed's own, in an order that is drawn: fewer are some of more."""
+    drive = np.asarray(dataset.windows.drive)
+    rows = zip(named_keys(keys, "drives"), _unpadded(dataset.split.train), strict=True)
+    return _with_train(dataset, [_of_drives(key, drive, own, count) for key, own in rows])
+
+
 def _with_train(dataset: Dataset, rows: list[np.ndarray]) -> Dataset:
-    """With these rows to train on, of each seed; there are none to validate by."""
+    """With these rows to train on, of each seed."""
     longest = max(map(len, rows))
     index, mask = (
         np.stack([np.pad(each, (0, longest - len(each))) for each in parts])
         for parts in (rows, [np.ones(len(own), bool) for own in rows])
     )
-    return dataclasses.replace(dataset, split=dataset.split.replace(train=Rows(index.astype(np.int32), mask), val=None))
+    return dataclasses.replace(dataset, split=dataset.split.replace(train=Rows(index.astype(np.int32), mask)))
+
+
+def _unvalidated(dataset: Dataset) -> Dataset:
+    return dataclasses.replace(dataset, split=dataset.split.replace(val=None))
 
 
 def _of_drives(key: Array, drive: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:

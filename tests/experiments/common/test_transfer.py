@@ -11,7 +11,7 @@ import pytest
 from beamkd.base import Rows
 from beamkd.data import deal, gather, make_windows
 from beamkd.sim import Family, Street, simulate
-from experiments.common.transfer import REPLAYED, Transfer, equipped, joined
+from experiments.common.transfer import REPLAYED, Transfer, _unpadded, equipped, joined
 
 
 def windows_of(seed, drives, **changes):
@@ -46,10 +46,11 @@ def test_fewer_drives_are_some_of_more_and_all_are_for_training(transfer):
     drive = np.asarray(data.windows.drive)
     for seed in range(2):
         train = np.asarray(data.split.train.index)[seed][np.asarray(data.split.train.mask)[seed]]
-        chosen = [set(drive[transfer._rows(count)[seed]]) for count in (1, 3, 10)]
+        rows = [_unpadded(transfer._few(count).split.train)[seed] for count in (1, 3, 10)]
+        chosen = [set(drive[own]) for own in rows]
         assert [len(drives) for drives in chosen] == [1, 3, 6]  # of ten drives six are for training
         assert chosen[0] < chosen[1] < chosen[2] == set(drive[train])
-        assert set(transfer._rows(3)[seed]) == {row for row in train if drive[row] in chosen[1]}
+        assert set(rows[1]) == {row for row in train if drive[row] in chosen[1]}
 
 
 def test_streets_are_replayed_with_their_training_windows_and_nothing_validates(transfer):
@@ -59,7 +60,7 @@ def test_streets_are_replayed_with_their_training_windows_and_nothing_validates(
     for seed in range(2):
         rows = np.asarray(mixed.split.train.index)[seed][np.asarray(mixed.split.train.mask)[seed]]
         own, others = rows[rows < len(road.windows)], rows[rows >= len(road.windows)] - len(road.windows)
-        assert len(others) == REPLAYED * len(own) and set(own) == set(transfer._rows(3)[seed])
+        assert len(others) == REPLAYED * len(own) and set(own) == set(_unpadded(transfer._few(3).split.train)[seed])
         known = np.asarray(streets.split.train.index)[seed][np.asarray(streets.split.train.mask)[seed]]
         assert set(others) <= set(known)
     assert mixed.split.test is road.split.test
