@@ -28,13 +28,13 @@ ANY = Family()
 class StreetSearch:
     """How a family is narrowed."""
 
-    rounds: int = 4
+    rounds: int = 3
     """How often; 0: not at all, and no metadata are needed."""
     streets: int = 400
     """That are tried in a round."""
-    drives: int = 2
-    """Along each."""
-    windows: int = 16
+    drives: int = 8
+    """Along each: on some roads cars go in several lanes, and both ways."""
+    windows: int = 5
     """Of each drive, evenly spread."""
     kept: float = 0.08
     """Share of the streets, the nearest ones, among which the next round's are drawn."""

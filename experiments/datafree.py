@@ -1,7 +1,8 @@
 """Data-free knowledge distillation for LiDAR-aided beam tracking (arXiv 2509.19092), end to end.
 
-A teacher is trained, or loaded. Its owner hands over its weights and statistics of its layers. Generators learn to make
-LiDAR sequences that look right to the teacher, and a small student learns from the teacher's answers on these alone.
+A teacher is trained, or loaded. Its owner hands over its weights and statistics of its layers. Sequences are simulated
+along streets that look to the teacher as these say, or generators learn to make such, and a small student learns from
+the teacher's answers on them alone.
 Beside it stand the same student trained on the real labels ('scratch') and by distillation on the real windows ('kd').
 """
 
@@ -61,9 +62,9 @@ SHOWN = 4
 class DataFree(Recipe, Flags):
     """Flags of the data-free experiment."""
 
-    recipe: Literal["beamkd", "streets", "paper", "prior"] = "paper"
-    """Where settings of inversion and data-free distillation come from that are not given: ours; as published; or ours
-    with the teacher's weights alone, where sequences are simulated."""
+    recipe: Literal["beamkd", "scenes", "paper", "prior"] = "paper"
+    """Where settings of data-free distillation come from that are not given: ours; a generator of scenes; as published;
+    or ours with the teacher's weights alone, of streets of all kinds."""
     teacher: str = "cnn_gru"
     """cnn_gru or gru, which are trained, of other sensors than LiDAR a network like the first; or one that is not: a
     FILE.safetensors that a run left, a run's FOLDER/, whose teacher it is, or a FILE.npz with a published network."""
@@ -94,6 +95,7 @@ QUICK = {
     "scratch_fit": 60,
     "kd_fit": 60,
     "generator_fit": 200,
+    "search": 100,
     "dfkd_fit": 60,
 }
 """What `--quick` makes smaller: numbers, or the epochs of a fit; a smaller number that the user gave stays."""

@@ -35,7 +35,7 @@ from experiments.common.dataset import Trained, keep_networks, longest_test_driv
 from experiments.common.flags import main
 from experiments.common.kd_flags import KdFlags
 from experiments.common.methods import origins_of, sequences_of, student_of_sequences, train_on_labels, trained
-from experiments.common.recipes import BEAMKD, Recipe, affordable, smaller
+from experiments.common.recipes import SCENES, Recipe, affordable, smaller
 from experiments.common.run import Run
 from experiments.common.watch import keep_drives
 
@@ -68,7 +68,7 @@ class Multimodal(KdFlags):
     """Training of the teachers."""
     student_fit: FitConfig = FitConfig(epochs=120, patience=20, clip=1, learning_rate=3e-3)
     """Training of the students, with and without a teacher."""
-    recipe: Recipe = BEAMKD
+    recipe: Recipe = SCENES
     """Of the students without data."""
 
     def __post_init__(self):

@@ -22,7 +22,7 @@ from beamkd.inversion import layers_of, summarize_on_dataset
 from beamkd.losses import cross_entropy
 from beamkd.membership import caught, in_order, nearness
 from beamkd.priors import UNUSED
-from beamkd.search import StreetSearch, matching_families
+from beamkd.search import matching_families
 from beamkd.training import FitConfig, is_primary, to_host
 from beamkd.training.batches import over_rows
 from experiments.common.comparison import Comparison, Method, judged, refuse_streamed, say_tables
@@ -57,9 +57,7 @@ class Privacy(Flags):
     noise: tuple[float, ...] = (0.1, 0.3, 1.0)
     """Deviations of Gaussian noise on metadata, in spreads of each unit: a case each."""
     beamkd: Recipe = BEAMKD
-    """Of the data-free student."""
-    search: StreetSearch = StreetSearch()
-    """Of the owner's streets."""
+    """Of the data-free student; its search is that for the owner's streets, too."""
     teacher_fit: FitConfig = FitConfig(epochs=100, patience=5, clip=0)
     """Training of the teacher."""
     kd_fit: FitConfig = FitConfig(epochs=100, patience=10)
@@ -79,8 +77,7 @@ class Privacy(Flags):
 QUICK = {"seeds": 1, "drives": 12, "teacher_fit": 4, "kd_fit": 6, "reference_fit": 2}
 """What `--quick` makes smaller, with a few drives, one noise, and:"""
 
-QUICK_RECIPE = {"sequences": 300, "held_out": 60, "generator_fit": 20, "dfkd_fit": 6}
-QUICK_SEARCH = StreetSearch(rounds=1, streets=20, drives=1, windows=8, kept=0.2)
+QUICK_RECIPE = {"sequences": 300, "held_out": 60, "generator_fit": 20, "search": 20, "dfkd_fit": 6}
 
 
 def run(config: Privacy) -> None:
@@ -241,7 +238,7 @@ def _told(dataset: Dataset, scores: np.ndarray, rows: Rows, members: np.ndarray)
 def _road(source: Distillation) -> dict[str, Any]:
     """The streets that the metadata speak of, by seed; and the one that there is, if it was simulated."""
     dataset, config = source.dataset, source.config
-    given = source.teacher.model, source.summaries, dataset.spec(dataset.sensors), dataset.future, config.search
+    given = source.teacher.model, source.summaries, dataset.spec(dataset.sensors), dataset.future, config.beamkd.search
     with source.run.phase("search"):
         families = matching_families(source.run, jax.random.fold_in(source.keys[0], 2), *given, first=UNUSED)
     true = {"true": dataclasses.asdict(config.street)} if config.source == "sim" else {}
@@ -250,7 +247,7 @@ def _road(source: Distillation) -> dict[str, Any]:
 
 def _quick(config: Privacy) -> Privacy:
     small = dataclasses.replace(smaller(config, QUICK), few=config.few[:1], noise=config.noise[:1])
-    return dataclasses.replace(small, beamkd=smaller(config.beamkd, QUICK_RECIPE), search=QUICK_SEARCH)
+    return dataclasses.replace(small, beamkd=smaller(config.beamkd, QUICK_RECIPE))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """The paper's study (arXiv 2509.19092): its claims, judged over many seeds, and our recipe beside the published one.
 
-Five grids. 'main': teacher, baselines, both recipes, and students of sequences that no generator made. 'generator':
-terms of the generator's loss, the parts of our recipe, how many generators and sequences. 'student': its loss, what
-chooses its epoch, its size, and the settings of KD. 'teacher': both recipes from another teacher. 'baselines': teachers
-and student beside first works on one frame and on positions.
+Six grids. 'main': teacher, baselines, all recipes, and students of sequences that no metadata shaped. 'generator':
+terms of the generator's loss, the parts of our recipes, how many generators and sequences. 'student': its loss, what
+chooses its epoch, its size, and the settings of KD. 'teacher': all recipes from another teacher. 'baselines': teachers
+and student beside first works on one frame and on positions. 'transfer': from simulated streets to the road.
 """
 
 import dataclasses
@@ -50,11 +50,12 @@ CLAIMS = [
     Claim("ours", "Our recipe beats the published one.", "dfkd_beamkd", "dfkd_paper"),
     Claim("ours", "Hindsight makes our student better.", "dfkd_beamkd", "ours_no_hindsight"),
     *(
-        Claim("ours", f"Our generator beats {what}.", "dfkd_beamkd", control)
+        Claim("ours", f"Our recipe beats {what}.", "dfkd_beamkd", control)
         for control, what in {
             "noise": "uniform noise",
             "sparse_noise": "sparse noise",
             "blobs": "moving blobs",
+            "dfkd_scenes": "scenes of a generator",
             "scenes": "scenes of an untrained one",
             "street": "another simulated street",
             "streets": "simulated streets of all kinds",
@@ -69,7 +70,7 @@ CLAIMS = [
 QUICK = {"seeds": 2, "drives": 16, "teacher_fit": 4, "scratch_fit": 10, "kd_fit": 10}
 """What `--quick` makes smaller; and of each recipe:"""
 
-QUICK_RECIPE = {"sequences": 500, "held_out": 100, "generator_fit": 50, "dfkd_fit": 10}
+QUICK_RECIPE = {"sequences": 500, "held_out": 100, "generator_fit": 50, "search": 50, "dfkd_fit": 10}
 
 
 def run(config: Study) -> None:
@@ -91,7 +92,8 @@ def run(config: Study) -> None:
 
 def _on_a_road(config: Study) -> None:
     config = _quick(config) if config.quick else config
-    config = dataclasses.replace(config, beamkd=affordable(config.beamkd, config.sensors))
+    ours = {name: affordable(getattr(config, name), config.sensors) for name in ("beamkd", "scenes")}
+    config = dataclasses.replace(config, **ours)
     run = Run("study", config)
     dataset, keys = open_dataset(run, config)
     refuse_streamed(dataset)
@@ -115,14 +117,12 @@ def _models(source: Distillation, networks: dict[str, Trained]) -> dict[str, Any
     shown = {name: own for name, own in networks.items() if name.endswith("teacher") or name.startswith("student_")}
     models = {name: cost(source.dataset, network.model.module) for name, network in shown.items()}
     models["student"] = cost(source.dataset, source.student.module)
-    if source.config.beamkd.generator == "streets":
-        return models
-    generator = generator_module(source.dataset, source.config.beamkd)
+    generator = generator_module(source.dataset, source.config.scenes)
     return models | {"generator": cost_of(Model(generator, None, {"noise": (generator.noise,)}))}
 
 
 def _quick(config: Study) -> Study:
-    recipes = {name: smaller(getattr(config, name), QUICK_RECIPE) for name in ("paper", "beamkd")}
+    recipes = {name: smaller(getattr(config, name), QUICK_RECIPE) for name in ("paper", "beamkd", "scenes")}
     return dataclasses.replace(smaller(config, QUICK), **recipes)
 
 

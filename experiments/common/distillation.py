@@ -70,7 +70,7 @@ class Distillation:
 
     @functools.cached_property
     def sequences(self) -> dict[str, Batch]:
-        """Of both recipes' generators."""
+        """By each recipe."""
         return {name: self.generate(getattr(self.config, name), name) for name in self.recipes}
 
     def untrained(self, module: nn.Module, name: str) -> Model:
@@ -97,8 +97,8 @@ class Distillation:
     @property
     def recipes(self) -> dict[str, str]:
         """Names of the recipes with their titles; the published one is for LiDAR alone."""
-        both = {"paper": "as published", "beamkd": "ours"}
-        return {name: title for name, title in both.items() if self.scans or name == "beamkd"}
+        known = {"paper": "as published", "scenes": "scenes of a generator", "beamkd": "ours"}
+        return {name: title for name, title in known.items() if self.scans or name != "paper"}
 
     @property
     def scans(self) -> bool:
@@ -111,8 +111,8 @@ class Distillation:
         pair, keys = (self.student, self.teacher.model), named_keys(self.keys, "kd")
         return trained(self.student, distill_on_windows(self.run, name, keys, *pair, self.dataset, *options))
 
-    def both_recipes(self) -> list[Method]:
-        """Students by the published recipe and by ours."""
+    def by_recipes(self) -> list[Method]:
+        """A student by each recipe."""
         return [self.by_recipe(name, f"data-free, {title}") for name, title in self.recipes.items()]
 
     def by_recipe(self, name: str, label: str) -> Method:

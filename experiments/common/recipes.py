@@ -62,7 +62,7 @@ class Recipe:
 PAPER = Recipe()
 """As published (arXiv 2509.19092), but for the choice of the student's epoch, which sees no real window here."""
 
-BEAMKD = Recipe(
+SCENES = Recipe(
     generator="scene",
     generator_loss=GeneratorLoss(metadata=0.0, layers=1.0),
     generator_fit=dataclasses.replace(STEPS, learning_rate=3e-4),
@@ -71,20 +71,21 @@ BEAMKD = Recipe(
     dropout=0.0,
     dfkd_fit=FitConfig(epochs=60, patience=0, learning_rate=3e-3),
 )
-"""Ours. Settings were chosen on drives of two simulated streets that no study uses; that motion should be more lifelike
-was a lesson from Scenario 8's test split (BUILD_NOTES.md)."""
+"""A generator that draws scenes. Settings were chosen on drives of two simulated streets that no study uses; that
+motion should be more lifelike was a lesson from Scenario 8's test split (BUILD_NOTES.md)."""
 
-STREETS = dataclasses.replace(
-    BEAMKD, generator="streets", generator_loss=GeneratorLoss(metadata=0.0), search=StreetSearch()
+BEAMKD = dataclasses.replace(
+    SCENES, generator="streets", generator_loss=GeneratorLoss(metadata=0.0), search=StreetSearch()
 )
+"""Ours: nothing but a student is trained. The search's settings were chosen on streets 101 to 103 of the family."""
 
-PRIOR = dataclasses.replace(STREETS, search=StreetSearch(rounds=0))
+PRIOR = dataclasses.replace(BEAMKD, search=StreetSearch(rounds=0))
 """Of the teacher's weights alone."""
 
-RECIPES = {"beamkd": BEAMKD, "streets": STREETS, "paper": PAPER, "prior": PRIOR}
+RECIPES = {"beamkd": BEAMKD, "scenes": SCENES, "paper": PAPER, "prior": PRIOR}
 
 
-AFFORDABLE = {"sequences": 1500, "held_out": 300, "generator_fit": 100}
+AFFORDABLE = {"sequences": 1500, "held_out": 300, "generator_fit": 100, "search": 60}
 """What is made of a recipe, like `smaller`, where sensors are costly to render and large to keep."""
 
 COSTLY = {"radar", "doppler", "camera"}
@@ -97,12 +98,14 @@ def affordable(config: Any, sensors: tuple[str, ...]) -> Any:
 
 
 def smaller(config: Any, limits: dict[str, int]) -> Any:
-    """A configuration with numbers, or the epochs of its fits, of at most so much."""
+    """A configuration with numbers, the epochs of its fits or the streets of its search of at most so much."""
 
     def limited(name, limit):
         value = getattr(config, name)
         if isinstance(value, FitConfig):
             return dataclasses.replace(value, epochs=min(value.epochs, limit))
+        if isinstance(value, StreetSearch):
+            return dataclasses.replace(value, streets=min(value.streets, limit))
         return min(value, limit)
 
     return dataclasses.replace(config, **{name: limited(name, limit) for name, limit in limits.items()})

@@ -7,7 +7,7 @@ from beamkd.base import InputError, expect_at_least
 from beamkd.sim import Family
 from beamkd.training import FitConfig
 from experiments.common.flags import Flags, most_resident
-from experiments.common.recipes import BEAMKD, PAPER, Recipe
+from experiments.common.recipes import BEAMKD, PAPER, SCENES, Recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Study(Flags):
     """The published recipe."""
     beamkd: Recipe = BEAMKD
     """Ours. The controls train as many sequences in the same way."""
+    scenes: Recipe = SCENES
+    """Of a generator that draws scenes."""
     teacher_fit: FitConfig = FitConfig(epochs=100, patience=5, clip=0)
     """Training of the teachers."""
     scratch_fit: FitConfig = FitConfig(epochs=100, patience=10, clip=0)

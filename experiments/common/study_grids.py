@@ -53,7 +53,7 @@ ONE_SHOT = {
 }
 """Networks of one frame, by sensor."""
 
-RECIPE_TITLES = {"paper": "published recipe", "beamkd": "our recipe"}
+RECIPE_TITLES = {"paper": "published recipe", "scenes": "scenes of a generator", "beamkd": "our recipe"}
 
 
 def _main_grid(source: Distillation) -> list[Comparison]:
@@ -62,14 +62,14 @@ def _main_grid(source: Distillation) -> list[Comparison]:
         teacher_method(source),
         Method("scratch", "student, real labels", lambda: _scratch(source)),
         _kd_method(source, "kd", "student, KD on real data"),
-        *source.both_recipes(),
+        *source.by_recipes(),
     ]
     scans = {
         "noise": ("uniform noise", functools.partial(_made_up, source, priors.uniform_noise, goes_on=False)),
         "sparse_noise": ("sparse noise", functools.partial(_made_up, source, priors.sparse_noise, goes_on=False)),
         "blobs": ("moving blobs", functools.partial(_made_up, source, priors.moving_blobs)),
     }
-    untrained_scenes = dataclasses.replace(config.beamkd, generator_loss=GeneratorLoss(0))
+    untrained_scenes = dataclasses.replace(config.scenes, generator_loss=GeneratorLoss(0))
     scenes = {"scenes": ("scenes of an untrained generator", lambda: source.generate(untrained_scenes, "scenes"))}
     made = scans if source.scans else scenes
     on_streets = functools.partial(simulated_sequences, source.run, source.keys, source.dataset, recipe=config.beamkd)
@@ -82,7 +82,7 @@ def _main_grid(source: Distillation) -> list[Comparison]:
 
 
 def _generator_grid(source: Distillation) -> list[Comparison]:
-    paper, beamkd = source.config.paper, source.config.beamkd
+    paper, beamkd, scenes = source.config.paper, source.config.beamkd, source.config.scenes
     subsets = [[name for bit, name in enumerate(TERMS) if number >> bit & 1] for number in range(2 ** len(TERMS))]
     losses = [
         _inverted(
@@ -94,41 +94,54 @@ def _generator_grid(source: Distillation) -> list[Comparison]:
         )
         for terms in sorted(subsets, key=len)
     ]
-    parts = [
+    as_published = {"dropout": paper.dropout, "dfkd_fit": paper.dfkd_fit}
+    fewer = min(paper.sequences, beamkd.sequences)
+    ours = [
         source.by_recipe("beamkd", RECIPE_TITLES["beamkd"]),
         _without_hindsight(source, "ours_no_hindsight", "ours, without hindsight"),
-        _inverted(
-            source,
-            "ours_dense",
-            "ours, dense layers for the scene, without hindsight",
-            beamkd,
-            generator="dense",
-            hindsight=False,
-        ),
-        _inverted(
-            source, "ours_metadata", "ours, published metadata loss", beamkd, generator_loss=paper.generator_loss
-        ),
-        _inverted(source, "ours_untrained", "ours, generator untrained", beamkd, generator_loss=GeneratorLoss(0)),
+        *(_searched(source, rounds) for rounds in range(beamkd.search.rounds)),
         _student_method(
             source,
             "beamkd",
             "ours_published_student",
             "ours, student trained as published",
-            sequences=min(paper.sequences, beamkd.sequences),
-            dropout=paper.dropout,
-            dfkd_fit=paper.dfkd_fit,
+            sequences=fewer,
+            **as_published,
         ),
     ]
-    tables = [Comparison("Terms of the published generator's loss", losses), Comparison("Parts of our recipe", parts)]
-    for name, recipe in {"paper": paper, "beamkd": beamkd}.items():
-        tables += [_by_generators(source, name, recipe), _by_sequences(source, name, recipe)]
-    return tables
+    parts = [
+        source.by_recipe("scenes", RECIPE_TITLES["scenes"]),
+        _inverted(
+            source,
+            "scenes_dense",
+            "dense layers for the scene, no hindsight",
+            scenes,
+            generator="dense",
+            hindsight=False,
+        ),
+        _inverted(source, "scenes_metadata", "published metadata loss", scenes, generator_loss=paper.generator_loss),
+        _inverted(source, "scenes_untrained", "generator untrained", scenes, generator_loss=GeneratorLoss(0)),
+    ]
+    return [
+        Comparison("Terms of the published generator's loss", losses),
+        Comparison("Parts of our recipe", ours),
+        Comparison("Parts of the generator of scenes", parts),
+        *(_by_generators(source, name, recipe) for name, recipe in {"paper": paper, "scenes": scenes}.items()),
+        *(_by_sequences(source, name, recipe) for name, recipe in {"paper": paper, "beamkd": beamkd}.items()),
+    ]
+
+
+def _searched(source: Distillation, rounds: int) -> Method:
+    """Our recipe after so many rounds of its search."""
+    search = dataclasses.replace(source.config.beamkd.search, rounds=rounds)
+    label = f"ours, {rounds} round{'s' * (rounds != 1)} of search"
+    return _inverted(source, f"ours_rounds_{rounds}", label, source.config.beamkd, search=search)
 
 
 def _student_grid(source: Distillation) -> list[Comparison]:
     config, tables = source.config, []
-    for name, title in RECIPE_TITLES.items():
-        recipe = getattr(config, name)
+    for name in ("paper", "beamkd"):
+        title, recipe = RECIPE_TITLES[name], getattr(config, name)
         losses = [
             (f"{name}_kl_{t:g}", f"KL, T = {t:g}", {"student_loss": "kl", "temperature": t}) for t in TEMPERATURES
         ]
@@ -146,8 +159,8 @@ def _student_grid(source: Distillation) -> list[Comparison]:
 
 def _teacher_grid(source: Distillation) -> list[Comparison]:
     other = dataclasses.replace(source, kind="gru", prefix="gru_")
-    rows = [teacher_method(source), *source.both_recipes()]
-    students = [dataclasses.replace(row, label=f"{row.label}, from the GRU") for row in other.both_recipes()]
+    rows = [teacher_method(source), *source.by_recipes()]
+    students = [dataclasses.replace(row, label=f"{row.label}, from the GRU") for row in other.by_recipes()]
     others = [Method("gru_teacher", "teacher, GRU", lambda: other.teacher), *students]
     return [Comparison("CNN-GRU teacher", rows), Comparison("GRU teacher", others, teacher="gru_teacher")]
 

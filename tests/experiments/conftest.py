@@ -15,7 +15,8 @@ from tests.xla import UNOPTIMIZED
 
 ROOT = Path(__file__).parents[2]
 
-TINY = [
+TINY = [  # with a generator, whose training may be killed
+    *("--recipe", "scenes"),
     *("--drives", "8", "--seeds", "2", "--sequences", "192", "--held-out", "64", "--split", "inorder"),
     *("--teacher", "gru", "--teacher-fit.patience", "0"),
     *(word for fit in ("teacher", "scratch", "kd", "dfkd", "generator") for word in (f"--{fit}-fit.epochs", "12")),

@@ -156,9 +156,10 @@ def test_streamed_on_one_device_gives_the_figures_of_two_devices_that_hold_all(r
 
 @pytest.fixture(scope="module")
 def quick(run, published, tiny, tmp_path_factory):
-    """The folder of a quick run, as small as the tiny one, whose teacher is loaded, and what it printed."""
+    """The folder of a quick run by our recipe, as small as the tiny one, whose teacher is loaded; and what it printed."""
     folder = tmp_path_factory.mktemp("runs") / "quick"
-    status, output, errors = run("--quick", *tiny, "--teacher", published(), "--out", folder)
+    ours = ("--recipe", "beamkd", "--search.streets", "20", "--search.drives", "1")
+    status, output, errors = run("--quick", *tiny, *ours, "--teacher", published(), "--out", folder)
     assert status == 0, errors
     return folder, output
 
@@ -179,7 +180,7 @@ def test_quick_run_leaves_complete_results_and_report(quick):
     assert set(found["data"]["windows"]) == set(found["data"]["drives"]) == {"train", "val", "test"}
     assert sum(found["data"]["drives"].values()) == found["config"]["drives"]
     assert {"total", "compile", "phases"} <= set(found["seconds"])
-    pictures = ("accuracy.png", "generator.png", "sequences.png", "drive.png")
+    pictures = ("accuracy.png", "sequences.png", "drive.png")
     for name in ("report.md", "report.html", *pictures, "config.json"):
         assert (folder / name).stat().st_size > 100
     assert "Student, data-free" in output
@@ -195,12 +196,21 @@ def test_a_loaded_teacher_is_inverted_and_not_trained(quick):
     found = results(folder)
     assert "epochs" not in found["methods"]["teacher"]
     assert np.shape(found["zero_shot"]["top5"]) == (1, 4)
-    assert {entry["phase"] for entry in lines(folder)} == set(PHASES) - {"teacher"}
+    assert {entry["phase"] for entry in lines(folder)} == set(PHASES) - {"teacher", "generator"}
+
+
+def test_a_run_by_our_recipe_says_which_streets_its_sequences_are_of(quick):
+    folder, _ = quick
+    (family,) = results(folder)["streets"]
+    assert 6 <= family["lane"][0] <= family["lane"][1] < 35 and 0 <= family["two_lanes"] <= 1
+    least, greatest = family["lane"]
+    row = f"| distance of the lane, m | {least:.3g} to {greatest:.3g} |"
+    assert row in (folder / "report.md").read_text() and not (folder / "generator.png").exists()
 
 
 def test_a_run_leaves_its_networks(finished, quick):
-    for folder in (finished, quick[0]):
-        assert {path.name for path in (folder / "networks").iterdir()} == {f"{name}.safetensors" for name in NETWORKS}
+    for folder, names in ((finished, NETWORKS), (quick[0], NETWORKS - {"generator"})):
+        assert {path.name for path in (folder / "networks").iterdir()} == {f"{name}.safetensors" for name in names}
     assert load_network(finished / "networks" / "dfkd.safetensors").module == GruStudent()
     made = load_network(finished / "networks" / "generator.safetensors")
     scenes = made.module.apply(made.params, np.ones((2, *made.inputs["noise"]), np.float32))

@@ -15,9 +15,9 @@ from experiments.privacy import Privacy, candidates, label_of, noisy, run
 
 TINY = [  # data and students as in tiny runs of the study: what was compiled for these serves again
     *("--drives", "8", "--seeds", "2", "--split", "inorder", "--teacher-fit.epochs", "2", "--kd-fit.epochs", "12"),
-    *("--beamkd.sequences", "192", "--beamkd.held-out", "64", "--beamkd.generator-fit.epochs", "4"),
+    *("--beamkd.sequences", "192", "--beamkd.held-out", "64"),
     *("--beamkd.dfkd-fit.epochs", "12", "--reference-fit.epochs", "2", "--few", "3", "--noise", "0.3"),
-    *("--search.rounds", "1", "--search.streets", "10", "--search.drives", "1", "--search.kept", "0.3"),
+    *("--beamkd.search.rounds", "1", "--beamkd.search.streets", "20", "--beamkd.search.drives", "1"),
 ]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from beamkd import priors
+from beamkd.search import StreetSearch
 from beamkd.sim import Family, Street
 from experiments.common import study_grids
 from experiments.common.dataset import open_dataset
@@ -27,13 +28,14 @@ TINY = [  # data and students as in tiny runs of the data-free experiment: what 
     *("--teacher-fit.epochs", "2", "--scratch-fit.epochs", "12", "--kd-fit.epochs", "12"),
     *(
         word
-        for recipe in ("paper", "beamkd")
+        for recipe in ("paper", "beamkd", "scenes")
         for flag, value in SMALL.items()
         for word in (f"--{recipe}.{flag}", str(value))
     ),
+    *("--beamkd.search.rounds", "1", "--beamkd.search.streets", "20", "--beamkd.search.drives", "1"),
 ]
 MAIN = {"teacher", "scratch", "kd", "dfkd_paper", "dfkd_beamkd", "noise", "sparse_noise", "blobs", "street"}
-MAIN |= {"streets"}
+MAIN |= {"streets", "dfkd_scenes"}
 
 BASELINES = {"occupancy"} | {
     f"position_{method}{moving}" for method in ("table", "neighbours", "network") for moving in ("", "_moving")
@@ -128,7 +130,7 @@ def test_simulated_sequences_are_as_many_and_as_long_as_a_recipe_says(source, mo
     common = source.run, source.keys, source.dataset
     scans = np.asarray(simulated_sequences(*common, lambda drives: Street(), recipe).sensors["lidar"])
     assert scans.shape == (2, 256, 11, 216)
-    prior = dataclasses.replace(recipe, generator="streets")
+    prior = dataclasses.replace(recipe, search=StreetSearch(rounds=0))
     families = origins_of(*common, None, None, prior)  # the owner is asked for nothing
     assert families == [Family()] * 2
     other = np.asarray(sequences_of(*common, families, prior).sensors["lidar"])
@@ -155,6 +157,7 @@ def test_the_grids_hold_what_the_study_asks_for(comparisons):
     subsets = ["none", "metadata", "activation", "entropy", "metadata_activation", "metadata_entropy"]
     subsets += ["activation_entropy", "metadata_activation_entropy"]
     assert names["generator"] >= {f"loss_{subset}" for subset in subsets}
+    assert names["generator"] >= {"ours_no_hindsight", "ours_rounds_0", "scenes_dense", "scenes_untrained"}
     assert names["student"] >= {"paper_mse", "paper_kl_1", "paper_kl_2", "paper_kl_4", "paper_real_selection"}
     assert names["student"] >= {"beamkd_real_selection", "kd_0.3_1", "kd_0.9_4", "student_8", "student_64"}
     assert names["teacher"] >= {"gru_teacher", "gru_dfkd_paper", "gru_dfkd_beamkd", "dfkd_paper"}
