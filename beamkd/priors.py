@@ -14,7 +14,10 @@ from beamkd.data import make_windows, with_masks
 from beamkd.sim import Family, Street, simulate
 
 DRIVES = 600
-"""That are simulated at first; twice as many, and so on, if these have too few windows."""
+"""That are simulated at first, or fewer for few windows; twice as many, and so on, if these have too few."""
+
+EACH = 8
+"""Windows of a drive, that fewer drives are made for."""
 
 UNUSED = 1_000_000
 """Number of the first street of the family that nobody studies."""
@@ -89,7 +92,7 @@ def simulated_windows(
       InputError: no drive has so many frames.
     """
     (observed,) = {leaf.shape[0] for leaf in spec.values()}
-    drives, windows = DRIVES, ()
+    drives, windows = min(DRIVES, -(-count // EACH)), ()
     while len(windows) < count:
         windows = make_windows(
             simulated_drives(key, street_of(drives), drives, spec, devices), observed + ahead, future

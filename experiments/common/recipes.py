@@ -85,7 +85,8 @@ PRIOR = dataclasses.replace(BEAMKD, search=StreetSearch(rounds=0))
 RECIPES = {"beamkd": BEAMKD, "scenes": SCENES, "paper": PAPER, "prior": PRIOR}
 
 
-AFFORDABLE = {"sequences": 1500, "held_out": 300, "generator_fit": 100, "search": 60}
+AFFORDABLE = {"sequences": 1500, "held_out": 300, "generator_fit": 100}
+FEW = {"streets": 60, "drives": 4}
 """What is made of a recipe, like `smaller`, where sensors are costly to render and large to keep."""
 
 COSTLY = {"radar", "doppler", "camera"}
@@ -94,7 +95,9 @@ COSTLY = {"radar", "doppler", "camera"}
 
 def affordable(config: Any, sensors: tuple[str, ...]) -> Any:
     """A recipe, or a configuration that is one, for these sensors."""
-    return smaller(config, AFFORDABLE) if COSTLY & set(sensors) else config
+    if not COSTLY & set(sensors):
+        return config
+    return dataclasses.replace(smaller(config, AFFORDABLE), search=smaller(config.search, FEW))
 
 
 def smaller(config: Any, limits: dict[str, int]) -> Any:

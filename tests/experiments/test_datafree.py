@@ -156,7 +156,7 @@ def test_streamed_on_one_device_gives_the_figures_of_two_devices_that_hold_all(r
 
 @pytest.fixture(scope="module")
 def quick(run, published, tiny, tmp_path_factory):
-    """The folder of a quick run by our recipe, as small as the tiny one, whose teacher is loaded; and what it printed."""
+    """The folder of a quick run by our recipe, tiny, and with a teacher that is loaded; and what it printed."""
     folder = tmp_path_factory.mktemp("runs") / "quick"
     ours = ("--recipe", "beamkd", "--search.streets", "20", "--search.drives", "1")
     status, output, errors = run("--quick", *tiny, *ours, "--teacher", published(), "--out", folder)
