@@ -1,6 +1,7 @@
 """Streets that look to a teacher as its metadata say: distances by NumPy, rounds that narrow, a road that is found."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +42,8 @@ def test_the_distance_by_numpy_is_of_all_layers_and_not_known_without_windows(te
     params, summary = jax.tree.map(lambda leaf: leaf[0], (teacher.params, summaries))
     rows = Rows(np.arange(12), np.arange(12) < 9)
     batch = gather(windows, rows)
-    found = distance(forward_of(teacher), params, summary, batch)
+    far = jax.jit(functools.partial(distance, forward_of(teacher)))
+    found = far(params, summary, batch)
     layers, expected = layers_of(forward_of(teacher)(params, batch, None)), 0.0
     for name, own in summary.layers.items():
         values = np.asarray(layers[name], float)[:9]
@@ -50,7 +52,7 @@ def test_the_distance_by_numpy_is_of_all_layers_and_not_known_without_windows(te
         expected += np.mean(((values.mean(0) - own.mean) / spread) ** 2 + ((there - spread) / spread) ** 2)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     nobody = dataclasses.replace(batch, mask=np.zeros(12, bool))
-    assert np.isnan(distance(forward_of(teacher), params, summary, nobody))
+    assert np.isnan(far(params, summary, nobody))
 
 
 def test_rounds_narrow_a_family_to_the_nearest_streets_and_keep_none_whose_distance_is_not_known():

@@ -44,7 +44,7 @@ BASELINES = {"occupancy"} | {
 
 TRANSFER = {f"{how}_{drives}" for how in ("alone", "tuned", "replayed", "distilled") for drives in (1, 3, 10)}
 
-FEW = {"teacher", "scratch", "dfkd_paper", "dfkd_beamkd", "street"}
+FEW = {"teacher", "scratch", "dfkd_paper", "dfkd_beamkd"}
 """Of each kind of these one or two; controls of made-up scans differ in a function."""
 
 PROGRAM = f"""
@@ -71,7 +71,7 @@ def test_main_grid_leaves_methods_claims_and_a_report(environment, tmp_path):
     assert set(found["methods"]) == FEW
     for method in found["methods"].values():
         assert np.shape(method["top1"]) == np.shape(method["power_ratio"]) == (2, 4)
-    assert set(found["data_free"]) == {"dfkd_paper", "dfkd_beamkd", "street"}
+    assert set(found["data_free"]) == {"dfkd_paper", "dfkd_beamkd"}
     methods = {name: np.array(method["top5"]) for name, method in found["methods"].items()}
     for claim in found["claims"]:
         if claim["metric"] == "top5":

@@ -4,6 +4,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint
 import pytest
 
 from beamkd.base import InputError
@@ -186,7 +187,7 @@ def test_a_crash_while_writing_leaves_the_checkpoint_before(tmp_path, state, mon
         (tmp_path / "phase.writing").mkdir()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoints.ocp.StandardCheckpointer, "save", crash)
+    monkeypatch.setattr(orbax.checkpoint.StandardCheckpointer, "save", crash)
     with pytest.raises(KeyboardInterrupt):
         checkpoints.save(tmp_path, "phase", jax.tree.map(jnp.zeros_like, state))
     monkeypatch.undo()
