@@ -30,7 +30,7 @@ from experiments.common.dataset import Trained, cost, evaluate_networks, open_da
 from experiments.common.distillation import Distillation
 from experiments.common.flags import Flags, main
 from experiments.common.methods import origins_of, sequences_of, student_of_sequences, teacher_of
-from experiments.common.recipes import BEAMKD, Recipe, smaller
+from experiments.common.recipes import BEAMKD, Recipe, affordable, smaller
 from experiments.common.run import Run
 from experiments.common.transfer import with_drives
 
@@ -83,6 +83,7 @@ QUICK_RECIPE = {"sequences": 300, "held_out": 60, "generator_fit": 20, "search":
 def run(config: Privacy) -> None:
     """Run the study; leaves its folder with results and report."""
     config = _quick(config) if config.quick else config
+    config = dataclasses.replace(config, beamkd=affordable(config.beamkd, config.sensors))
     run = Run("privacy", config, soon=config.quick)
     dataset, keys = open_dataset(run, config)
     refuse_streamed(dataset)

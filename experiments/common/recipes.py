@@ -86,8 +86,10 @@ RECIPES = {"beamkd": BEAMKD, "scenes": SCENES, "paper": PAPER, "prior": PRIOR}
 
 
 AFFORDABLE = {"sequences": 1500, "held_out": 300, "generator_fit": 100}
-FEW = {"streets": 60, "drives": 4}
 """What is made of a recipe, like `smaller`, where sensors are costly to render and large to keep."""
+
+FEW = {"streets": 60, "drives": 4}
+"""The same of its search."""
 
 COSTLY = {"radar", "doppler", "camera"}
 """A frame of these takes a thousand times a LiDAR's time, and up to a hundred times its room."""
