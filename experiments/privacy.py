@@ -29,7 +29,7 @@ from experiments.common.comparison import Comparison, Method, judged, refuse_str
 from experiments.common.dataset import Trained, cost, evaluate_networks, open_dataset
 from experiments.common.distillation import Distillation
 from experiments.common.flags import Flags, main
-from experiments.common.methods import origins_of, sequences_of, student_of_sequences, teacher_of
+from experiments.common.methods import origins_of, sequences_of, teacher_of
 from experiments.common.recipes import BEAMKD, Recipe, affordable, smaller
 from experiments.common.run import Run
 from experiments.common.transfer import with_drives
@@ -127,9 +127,9 @@ def _handed_over(source: Distillation, noises: tuple[float, ...]) -> tuple[dict[
     summaries = {"metadata": own}
     for noise in noises:
         keys = named_keys(source.keys, f"noise {noise:g}")
-        summaries[f"noise{noise:g}_metadata"] = jax.vmap(functools.partial(noisy, deviation=noise))(keys, own)
-        name = f"noise{noise:g}_dfkd"
-        networks[name] = _data_free(source, summaries[f"noise{noise:g}_metadata"], name)
+        hidden, name = jax.vmap(functools.partial(noisy, deviation=noise))(keys, own), f"noise{noise:g}"
+        summaries[f"{name}_metadata"] = hidden
+        networks[f"{name}_dfkd"] = _data_free(source, hidden, f"{name}_dfkd")
     rows, members = candidates(source.dataset)
     hard = _losses(source, _reference(source), rows)
     scores = {name: hard - _losses(source, network.model, rows) for name, network in networks.items()}
@@ -164,8 +164,7 @@ def _data_free(source: Distillation, summaries: Metadata, name: str) -> Trained:
     recipe, phase = source.config.beamkd, f"{source.prefix}{name}"
     common, teacher = (source.run, source.keys, source.dataset), source.teacher.model
     origin = origins_of(*common, teacher, lambda: summaries, recipe, f"{phase}_generator")
-    sequences = sequences_of(*common, origin, recipe)
-    return student_of_sequences(*common, teacher, source.student, sequences, recipe, phase)
+    return source.distil(recipe, sequences_of(*common, origin, recipe), phase)
 
 
 def _reference(source: Distillation) -> Model:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from beamkd.base import Array, Model, Rows, Windows, named_keys
+from beamkd.base import Array, Batch, Model, Rows, Windows, named_keys
 from beamkd.data import Dataset, deal
 from beamkd.priors import simulated_windows, unused_streets
 from beamkd.sim import Family, Street
@@ -21,7 +21,7 @@ from experiments.common.comparison import Comparison, Method
 from experiments.common.dataset import Trained
 from experiments.common.distillation import Distillation
 from experiments.common.methods import student_of_sequences, teacher_of, train_on_labels
-from experiments.common.recipes import PRIOR
+from experiments.common.recipes import PRIOR, Recipe
 
 DRIVES = (1, 3, 10)
 """Of the road, that networks learn from; each contains those before."""
@@ -69,27 +69,33 @@ class Transfer:
         """The teacher's network, trained on the beams of simulated drives."""
         return self._trained(self._on_streets, self._network, self.source.config.teacher_fit, "streets")
 
-    @functools.cache  # noqa: B019, for it lives as long as its study
     def alone(self, count: int) -> Trained:
         """It, trained on a few drives."""
         return self._trained(self._few(count), self._network, ALONE, f"alone_{count}")
 
-    @functools.cache  # noqa: B019
     def tuned(self, count: int) -> Trained:
         """That of the streets, trained further on a few drives."""
         return self._trained(self._few(count), self.streets.model, TUNED, f"tuned_{count}")
 
-    @functools.cache  # noqa: B019
+    @functools.cache  # noqa: B019, for it lives as long as its study
     def replayed(self, count: int) -> Trained:
         """The same, with windows of streets among those of the road."""
         return self._trained(self._few_and_streets(count), self.streets.model, TUNED, f"replayed_{count}")
 
     def distilled(self, count: int) -> Trained:
         """A student of the network after a few drives, by its answers on simulated sequences."""
-        source, recipe = self.source, dataclasses.replace(PRIOR, **_sizes(self.source.config.beamkd))
-        pair = self.replayed(count).model, source.student
-        common = source.run, source.keys, source.dataset
-        return student_of_sequences(*common, *pair, source.generate(recipe, "streets"), recipe, f"distilled_{count}")
+        source = self.source
+        given = source.run, source.keys, source.dataset, self.replayed(count).model, source.student, self._sequences
+        return student_of_sequences(*given, self._prior, f"distilled_{count}")
+
+    @property
+    def _prior(self) -> Recipe:
+        """Streets of all kinds, as much of them as our recipe trains on."""
+        return dataclasses.replace(PRIOR, **_sizes(self.source.config.beamkd))
+
+    @functools.cached_property
+    def _sequences(self) -> Batch:
+        return self.source.generate(self._prior, "streets")
 
     def _trained(self, dataset: Dataset, model: Model, config: FitConfig, phase: str) -> Trained:
         return train_on_labels(self.source.run, self.source.keys, dataset, model, config, phase)
@@ -180,6 +186,6 @@ def _unpadded(rows: Rows) -> list[np.ndarray]:
     return [np.asarray(index)[np.asarray(mask)] for index, mask in zip(rows.index, rows.mask, strict=True)]
 
 
-def _sizes(recipe: Any) -> dict[str, Any]:
+def _sizes(recipe: Recipe) -> dict[str, Any]:
     """How much a recipe trains on."""
     return {name: getattr(recipe, name) for name in ("sequences", "held_out", "dfkd_fit")}
