@@ -29,7 +29,7 @@ from experiments.common.run import Run
 from experiments.common.study_flags import Study
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Distillation:
     """A teacher, and all that students of it start from.
 
@@ -68,10 +68,10 @@ class Distillation:
         """With its initial weights, the same for all methods."""
         return self.untrained(student_of(self.dataset), "student")
 
-    @functools.cached_property
-    def sequences(self) -> dict[str, Batch]:
-        """By each recipe."""
-        return {name: self.generate(getattr(self.config, name), name) for name in self.recipes}
+    @functools.cache  # noqa: B019, for it lives as long as its study
+    def sequences(self, name: str) -> Batch:
+        """By a recipe, [members, N, ...]."""
+        return self.generate(getattr(self.config, name), name)
 
     def untrained(self, module: nn.Module, name: str) -> Model:
         """A network with its initial weights."""
@@ -119,4 +119,4 @@ class Distillation:
         """The student by a recipe."""
         method = f"{self.prefix}dfkd_{name}"
         recipe = getattr(self.config, name)
-        return Method(method, label, lambda: self.distil(recipe, self.sequences[name], method), data_free=True)
+        return Method(method, label, lambda: self.distil(recipe, self.sequences(name), method), data_free=True)

@@ -236,7 +236,7 @@ def _student_method(source: Distillation, recipe_name: str, name: str, label: st
     changed = dataclasses.replace(recipe, **changes)
 
     def train():
-        made = source.sequences[recipe_name]
+        made = source.sequences(recipe_name)
         if changed.sequences < recipe.sequences:
             chosen = np.r_[: changed.sequences, recipe.sequences : recipe.sequences + recipe.held_out]
             made = jax.tree.map(lambda leaf: leaf[:, chosen], made)
@@ -249,7 +249,7 @@ def _without_hindsight(source: Distillation, name: str, label: str) -> Method:
     """A student of our recipe's sequences that ends with what networks observe."""
 
     def train():
-        seen = jax.vmap(lambda batch: batch.window(0, source.dataset.observed))(source.sequences["beamkd"])
+        seen = jax.vmap(lambda batch: batch.window(0, source.dataset.observed))(source.sequences("beamkd"))
         return source.distil(source.config.beamkd, seen, name)
 
     return Method(name, label, train, data_free=True)
@@ -258,7 +258,7 @@ def _without_hindsight(source: Distillation, name: str, label: str) -> Method:
 def _selected_on_real_windows(source: Distillation, recipe: Recipe, sequences: str, name: str) -> Trained:
     windows = source.dataset.source(source.dataset.sensors)
     real = source.run.over_members(gather, (None, 0))(windows, source.dataset.split.val)
-    return source.distil(recipe, source.sequences[sequences], name, validation=real)
+    return source.distil(recipe, source.sequences(sequences), name, validation=real)
 
 
 def _by_generators(source: Distillation, name: str, recipe: Recipe) -> Comparison:
@@ -286,7 +286,7 @@ def _by_size(source: Distillation) -> Comparison:
 
     def train(name):
         student = source.untrained(networks[name], "student")
-        return source.distil(source.config.beamkd, source.sequences["beamkd"], name, student)
+        return source.distil(source.config.beamkd, source.sequences("beamkd"), name, student)
 
     rows = [
         Method(name, f"GRU {network.hidden}", functools.partial(train, name), data_free=True)
