@@ -223,9 +223,8 @@ def train_pass(
     rate = _learning_rate(task.config, epoch)
     axis = {} if axis_name is None else {"axis_name": axis_name}
 
-    def step(carry, inputs):
+    def learn(carry, rows, step_key):
         params, opt_state = carry
-        rows, step_key = inputs
         batch = task.take(data, own_share(rows, axis_name))
         (loss, parts), gradient = jax.value_and_grad(task.loss, has_aux=True)(params, batch, step_key, **axis)
         if axis_name is not None:
@@ -233,7 +232,14 @@ def train_pass(
             gradient = jax.lax.pmean(gradient, axis_name)
         direction, opt_state = optimizer.update(gradient, opt_state, params)
         params = jax.tree.map(lambda weight, update: weight - rate * update, params, direction)
-        return where(rows.mask.any(), (params, opt_state), carry), {"loss": loss, **parts}
+        return (params, opt_state), {"loss": loss, **parts}
+
+    def step(carry, inputs):
+        rows, step_key = inputs
+        _, terms = jax.eval_shape(learn, carry, rows, step_key)
+        passed = carry, jax.tree.map(lambda term: jnp.full(term.shape, jnp.nan, term.dtype), terms)
+        # Members that run one after another pass over padding in no time.
+        return jax.lax.cond(rows.mask.any(), learn, lambda *_: passed, carry, rows, step_key)
 
     (params, opt_state), terms = jax.lax.scan(step, (params, opt_state), (batches, keys))
     return params, opt_state, terms
