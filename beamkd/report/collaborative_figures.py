@@ -27,8 +27,6 @@ def draw_bytes(results: dict[str, Any], names: list[str]) -> plt.Figure:
     for place, name in enumerate(sent):
         colour = FREE if name in results["data_free"] else "#1f77b4"
         axes.errorbar(megabytes[place], means[place], errors[place], color=colour, capsize=2, marker="o", markersize=7)
-        number = {"xytext": (7, 5), "textcoords": "offset points", "fontsize": 9}
-        axes.annotate(str(place + 1), (megabytes[place], means[place]), **number)
     best = frontier(megabytes, means)
     axes.plot(megabytes[best], means[best], color="#2ca02c", drawstyle="steps-post", linewidth=1.5, zorder=1)
     if "local" in names:
@@ -39,9 +37,22 @@ def draw_bytes(results: dict[str, Any], names: list[str]) -> plt.Figure:
     axes.text(1.02, 1.0, listed, transform=axes.transAxes, va="top", fontsize=9, linespacing=1.5)
     axes.set_xscale("log")
     axes.margins(0.12)
+    _number(axes, megabytes, means)
     axes.set(xlabel="MB on all links, all rounds and nodes (red: data-free)", ylabel="Top-5 accuracy, %")
     clean_axes(axes)
     return figure
+
+
+def _number(axes: plt.Axes, x: np.ndarray, y: np.ndarray) -> None:
+    """A number beside each point, from 1; those of points side by side stand below one another."""
+    inches = axes.transData.transform(np.stack([x, y], axis=1)) / axes.figure.dpi
+    placed: list[tuple[float, float]] = []
+    for place in np.argsort(-y):
+        right, up = 72 * inches[place]
+        line = min([up + 5, *(other - 11 for near, other in placed if abs(near - right) < 20)])
+        placed.append((right, line))
+        offset = {"xytext": (7, line - up), "textcoords": "offset points", "fontsize": 9}
+        axes.annotate(str(place + 1), (x[place], y[place]), **offset)
 
 
 def draw_rounds(results: dict[str, Any], names: list[str]) -> plt.Figure:

@@ -45,6 +45,9 @@ CAPTIONS = {
 }
 """What stands below the figures."""
 
+LEFT_BEHIND = ("by_drive", "nodes")
+"""What methods have that kept tables do without."""
+
 KEPT_DECIMALS = 6
 """Of shares, in the tables that are kept: a ten-thousandth of a point."""
 
@@ -99,11 +102,11 @@ def write(
 def keep(folder: Path, path: Path, tables: Tables = lambda results: {}) -> None:
     """Write the tables of the study in `folder` to `path`, Markdown, and what they are made of beside it, JSON.
 
-    Sums by drive and the times of phases stay behind.
+    Sums by drive, single nodes and the times of phases stay behind.
     """
     results = _results(folder)
     results["methods"] = {
-        name: {metric: rows for metric, rows in method.items() if metric != "by_drive"}
+        name: {metric: rows for metric, rows in method.items() if metric not in LEFT_BEHIND}
         for name, method in results["methods"].items()
     }
     results["test_drives"] = {"number": results["test_drives"]["number"]}
