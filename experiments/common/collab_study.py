@@ -47,6 +47,9 @@ AGGREGATING = ("fedavg", "fedprox", "fedmd", "dsfl", "feddf")
 BY_TEACHER = ("central_kd", "progressive")
 """Those whose centre has the large network of all sensors."""
 
+POOLED_EPOCHS = 1
+"""In a round of a centre that has all windows: with as many as nodes have of theirs it learned them by heart."""
+
 MEASURED = 10
 """How often accuracy is measured over the rounds."""
 
@@ -183,13 +186,16 @@ class Study:
         hub, _ = networks[0]
         if setting.strategy in BY_TEACHER:
             hub = dataclasses.replace(self.teacher.model, params=jax.tree.map(jnp.asarray, self.teacher.model.params))
-        fit = dataclasses.replace(config.node_fit, epochs=config.rounds * config.epochs)
+        fit, centre_fit = (
+            dataclasses.replace(config.node_fit, epochs=config.rounds * epochs)
+            for epochs in (config.epochs, POOLED_EPOCHS)
+        )
         options = {"codec": CODECS[setting.codec], "noise": config.hiding()}
         faults = setting.faults if setting.faults != Faults() else None
         rows = self.owners(setting.partition, setting.alpha)
         over_members = self.run.over_members
         options |= {"faults": faults, "over_members": over_members}
-        return federation_of(self.dataset, networks, rows, fit, hub, **options)
+        return federation_of(self.dataset, networks, rows, fit, hub, centre_fit, **options)
 
     def strategy(self, setting: Setting, federation: Federation) -> Strategy:
         """How a setting's nodes learn from one another.
@@ -199,6 +205,7 @@ class Study:
         """
         name, config = setting.strategy, self.config
         options: dict[str, Any] = {"epochs": config.epochs * (config.rounds if name in HANDED_OVER_ONCE else 1)}
+        options |= {"epochs": POOLED_EPOCHS} if name == "pooled" else {}
         options |= {"windows": config.windows} if name in ASKING else {}
         options |= {"aggregate": AGGREGATES[setting.aggregate]} if name in AGGREGATING else {}
         if name == "datafree":

@@ -62,6 +62,7 @@ def federation_of(
     train: Rows,
     fit: FitConfig,
     centre: Model,
+    centre_fit: FitConfig | None = None,
     **options: Any,
 ) -> Federation:
     """Nodes of some kinds, and a centre.
@@ -72,8 +73,9 @@ def federation_of(
       dataset: windows with the sensors of all.
       networks: of each kind, with initial weights [seeds, ...], and how many nodes begin with it.
       train: whose windows are whose, [seeds, nodes, N].
-      fit: how nodes learn, and the centre where it has all windows.
+      fit: how nodes learn.
       centre: its network with initial weights [seeds, ...].
+      centre_fit: how the centre learns where it has all windows; as nodes do if None.
       **options: of `Federation`.
     """
     groups, first = [], 0
@@ -82,7 +84,7 @@ def federation_of(
         groups.append(make_group(dataset, _repeated(network, count), fit, own, dataset.split.val))
         first += count
     whole = jax.tree.map(lambda leaf: leaf[:, None], dataset.split.train)
-    hub = make_group(dataset, _repeated(centre, 1), fit, whole, dataset.split.val)
+    hub = make_group(dataset, _repeated(centre, 1), centre_fit or fit, whole, dataset.split.val)
     return Federation(tuple(groups), dataclasses.replace(hub, model=centre), **options)
 
 
