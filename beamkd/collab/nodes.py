@@ -179,7 +179,11 @@ class Federation:
         """What each node has, [seeds, nodes, ...], of each group."""
         return np.split(np.asarray(each), self.firsts[1:], axis=1)
 
-    @functools.cache  # noqa: B019, for what is compiled lives as long as the federation
+    @functools.cached_property
+    def _compiled(self) -> dict[Any, Callable]:
+        """Functions at nodes or the centre; they go with the federation, for a process has room for some thousands."""
+        return {}
+
     def at_nodes(self, function: Callable, number: int, addressed: bool = False) -> Callable:
         """`function` at all nodes of a group.
 
@@ -193,12 +197,17 @@ class Federation:
           A function of keys [seeds, nodes], mine [seeds, nodes, ...] and heard [seeds, ...], or [seeds, nodes, ...] if
           it is addressed, nodes being those of all groups; with results [seeds, nodes, ...].
         """
-        return self._mapped(function, self.groups[number], self.firsts[number] if addressed else None)
+        place = function, number, addressed
+        if place not in self._compiled:
+            first = self.firsts[number] if addressed else None
+            self._compiled[place] = self._mapped(function, self.groups[number], first)
+        return self._compiled[place]
 
-    @functools.cache  # noqa: B019
     def at_centre(self, function: Callable) -> Callable:
         """The same at the centre: of keys [seeds], mine [seeds, ...] and heard [seeds, ...]; results [seeds, ...]."""
-        mapped = self._mapped(function, self.centre, None)
+        if function not in self._compiled:
+            self._compiled[function] = self._mapped(function, self.centre, None)
+        mapped = self._compiled[function]
 
         def call(keys, mine, heard):
             found = mapped(split(keys, 1), jax.tree.map(lambda leaf: leaf[:, None], mine), heard)

@@ -1,6 +1,8 @@
 """Rounds: answers that are known, what crosses, who takes part."""
 
 import functools
+import gc
+import weakref
 from pathlib import Path
 
 import jax
@@ -378,3 +380,13 @@ def test_the_readmes_strategy_counts_the_beams_of_all_nodes(dataset, pair):
         count = 1 + np.bincount(beams[rows.index[rows.mask]], minlength=64)
         np.testing.assert_allclose(names["state"].centre["share"][seed], count / count.sum(), rtol=1e-5)
     assert (names["ledger"].total("up") > ROUNDS * 2 * 64 * 4).all()
+
+
+def test_programs_go_with_their_federation(dataset):
+    federation = federation_of(dataset)
+    run_rounds(keys_of(), fedavg(), federation, 1)
+    gone = weakref.ref(federation), *(weakref.ref(each) for each in federation._compiled.values())
+    assert len(gone) > 3
+    del federation
+    gc.collect()
+    assert [each() for each in gone] == [None] * len(gone)
