@@ -5,6 +5,7 @@ J future slots, S = L + J network steps, M beams, D features.
 """
 
 import dataclasses
+import functools
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -46,6 +47,23 @@ def expect_at_least(config: Any, **least: float) -> None:
     for name, bound in least.items():
         if not bound <= getattr(config, name) < float("inf"):
             raise InputError(f"{name}: expected {bound} or more, found {getattr(config, name)}")
+
+
+def cached_method(method: Callable) -> Callable:
+    """A method whose results are kept by its arguments, which are positional, and go with their object.
+
+    `functools.cache` of a method keeps the object, and all that it has, until the process ends.
+    """
+    kept = f"_{method.__name__}_by_arguments"
+
+    @functools.wraps(method)
+    def call(self, *args):
+        found = vars(self).setdefault(kept, {})
+        if args not in found:
+            found[args] = method(self, *args)
+        return found[args]
+
+    return call
 
 
 def named_keys(keys: Array, name: str) -> Array:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from beamkd.base import Array, InputError, Model, named_keys
+from beamkd.base import Array, InputError, Model, cached_method, named_keys
 from beamkd.claims import Claim
 from beamkd.data import Dataset, initial_model
 from beamkd.distill import distill_on_windows
@@ -106,7 +106,7 @@ class Source:
         """The windows as they are trained on."""
         return self.dataset.in_runs(self.config.neighbours)
 
-    @functools.cache  # noqa: B019, for a source lives as long as its study
+    @cached_method
     def teacher(self, sensors: tuple[str, ...], dropout: float = 0.0) -> Trained:
         """A teacher of some sensors, on the real labels."""
         module = SensorTeacher(sensors=sensors, dropout=DROPOUT, sensor_dropout=dropout, beams=self.dataset.beams)

@@ -11,7 +11,7 @@ import numpy as np
 from flax import struct
 from jax.extend.core import ClosedJaxpr
 
-from beamkd.base import Array, Batch, Forward, InputError, Model, Output, Rows, Windows
+from beamkd.base import Array, Batch, Forward, InputError, Model, Output, Rows, Windows, cached_method
 from beamkd.collab.codecs import CODECS, Codec
 from beamkd.collab.faults import Faults
 from beamkd.collab.messages import Message
@@ -179,11 +179,7 @@ class Federation:
         """What each node has, [seeds, nodes, ...], of each group."""
         return np.split(np.asarray(each), self.firsts[1:], axis=1)
 
-    @functools.cached_property
-    def _compiled(self) -> dict[Any, Callable]:
-        """Functions at nodes or the centre; they go with the federation, for a process has room for some thousands."""
-        return {}
-
+    @cached_method  # a process has no room for the programs of all federations of a study
     def at_nodes(self, function: Callable, number: int, addressed: bool = False) -> Callable:
         """`function` at all nodes of a group.
 
@@ -197,17 +193,12 @@ class Federation:
           A function of keys [seeds, nodes], mine [seeds, nodes, ...] and heard [seeds, ...], or [seeds, nodes, ...] if
           it is addressed, nodes being those of all groups; with results [seeds, nodes, ...].
         """
-        place = function, number, addressed
-        if place not in self._compiled:
-            first = self.firsts[number] if addressed else None
-            self._compiled[place] = self._mapped(function, self.groups[number], first)
-        return self._compiled[place]
+        return self._mapped(function, self.groups[number], self.firsts[number] if addressed else None)
 
+    @cached_method
     def at_centre(self, function: Callable) -> Callable:
         """The same at the centre: of keys [seeds], mine [seeds, ...] and heard [seeds, ...]; results [seeds, ...]."""
-        if function not in self._compiled:
-            self._compiled[function] = self._mapped(function, self.centre, None)
-        mapped = self._compiled[function]
+        mapped = self._mapped(function, self.centre, None)
 
         def call(keys, mine, heard):
             found = mapped(split(keys, 1), jax.tree.map(lambda leaf: leaf[:, None], mine), heard)

@@ -9,6 +9,7 @@ batch, and whole batches of the validation.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
@@ -223,6 +224,7 @@ def train_pass(
     rate = _learning_rate(task.config, epoch)
     axis = {} if axis_name is None else {"axis_name": axis_name}
 
+    @functools.partial(jax.jit, inline=True)  # traced once for its shapes and the loop
     def learn(carry, rows, step_key):
         params, opt_state = carry
         batch = task.take(data, own_share(rows, axis_name))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from beamkd.base import Array, InputError, Model, Rows, named_keys
+from beamkd.base import Array, InputError, Model, Rows, cached_method, named_keys
 from beamkd.collab import STRATEGIES, Faults, Federation, State, Strategy, Work, work_of
 from beamkd.collab.aggregate import AGGREGATES
 from beamkd.collab.codecs import CODECS
@@ -137,7 +137,7 @@ class Study:
         """Of each drive by its number; all 0 where there is one base station."""
         return place_of_drives(self.config)
 
-    @functools.cache  # noqa: B019
+    @cached_method
     def judged(self, partition: str, part: str = "test") -> Rows:
         """Windows of a part of the split that each node is judged on, [seeds, nodes, N]: its place's, if it has one.
 
@@ -161,7 +161,7 @@ class Study:
             return Trained(model)
         return train_on_labels(self.run, self.keys, self.dataset, model, fit, "teacher")
 
-    @functools.cache  # noqa: B019, for a study lives as long as its run
+    @cached_method
     def owners(self, partition: str, alpha: float) -> Rows:
         """Whose windows are whose, [seeds, nodes, N]."""
         seeds = range(self.config.seed, self.config.seed + self.config.seeds)
@@ -186,10 +186,8 @@ class Study:
         hub, _ = networks[0]
         if setting.strategy in BY_TEACHER:
             hub = dataclasses.replace(self.teacher.model, params=jax.tree.map(jnp.asarray, self.teacher.model.params))
-        fit, centre_fit = (
-            dataclasses.replace(config.node_fit, epochs=config.rounds * epochs)
-            for epochs in (config.epochs, POOLED_EPOCHS)
-        )
+        fit = dataclasses.replace(config.node_fit, epochs=config.rounds * config.epochs)
+        centre_fit = dataclasses.replace(fit, epochs=config.rounds * POOLED_EPOCHS)
         options = {"codec": CODECS[setting.codec], "noise": config.hiding()}
         faults = setting.faults if setting.faults != Faults() else None
         rows = self.owners(setting.partition, setting.alpha)
@@ -271,7 +269,7 @@ class Study:
             found.append(top5.mean(-1).reshape(seeds, nodes))
         return np.broadcast_to(np.concatenate(found, axis=1), (len(self.keys), self.config.nodes))
 
-    @functools.cache  # noqa: B019
+    @cached_method
     def _scorer(self, module: nn.Module, inputs: tuple) -> Callable[[Any, Rows], Scores]:
         return scorer(self.run, self.dataset, Model(module, None, dict(inputs)))
 

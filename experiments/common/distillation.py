@@ -5,7 +5,7 @@ import functools
 
 from flax import linen as nn
 
-from beamkd.base import Array, Batch, Metadata, Model, named_keys
+from beamkd.base import Array, Batch, Metadata, Model, cached_method, named_keys
 from beamkd.data import Dataset
 from beamkd.distill import distill_on_windows
 from beamkd.inversion import summarize_on_dataset
@@ -29,7 +29,7 @@ from experiments.common.run import Run
 from experiments.common.study_flags import Study
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class Distillation:
     """A teacher, and all that students of it start from.
 
@@ -68,7 +68,7 @@ class Distillation:
         """With its initial weights, the same for all methods."""
         return self.untrained(student_of(self.dataset), "student")
 
-    @functools.cache  # noqa: B019, for it lives as long as its study
+    @cached_method
     def sequences(self, name: str) -> Batch:
         """By a recipe, [members, N, ...]."""
         return self.generate(getattr(self.config, name), name)

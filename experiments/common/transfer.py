@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from beamkd.base import Array, Batch, Model, Rows, Windows, named_keys
+from beamkd.base import Array, Batch, Model, Rows, Windows, cached_method, named_keys
 from beamkd.data import Dataset, deal
 from beamkd.priors import simulated_windows, unused_streets
 from beamkd.sim import Family, Street
@@ -77,7 +77,7 @@ class Transfer:
         """That of the streets, trained further on a few drives."""
         return self._trained(self._few(count), self.streets.model, TUNED, f"tuned_{count}")
 
-    @functools.cache  # noqa: B019, for it lives as long as its study
+    @cached_method
     def replayed(self, count: int) -> Trained:
         """The same, with windows of streets among those of the road."""
         return self._trained(self._few_and_streets(count), self.streets.model, TUNED, f"replayed_{count}")

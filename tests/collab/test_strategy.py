@@ -383,10 +383,13 @@ def test_the_readmes_strategy_counts_the_beams_of_all_nodes(dataset, pair):
 
 
 def test_programs_go_with_their_federation(dataset):
-    federation = federation_of(dataset)
-    run_rounds(keys_of(), fedavg(), federation, 1)
-    gone = weakref.ref(federation), *(weakref.ref(each) for each in federation._compiled.values())
-    assert len(gone) > 3
-    del federation
+    federation, strategy = federation_of(dataset), fedavg()
+    run_rounds(keys_of(), strategy, federation, 1)
+    exchange = strategy.exchange
+    programs = [federation.at_nodes(exchange.work, 0, exchange.addressed), federation.at_centre(exchange.learn)]
+    assert programs[0] is federation.at_nodes(exchange.work, 0, exchange.addressed)
+    assert programs[1] is federation.at_centre(exchange.learn)
+    gone = [weakref.ref(each) for each in (federation, *programs)]
+    del federation, programs
     gc.collect()
     assert [each() for each in gone] == [None] * len(gone)
