@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -47,8 +48,8 @@ AGGREGATING = ("fedavg", "fedprox", "fedmd", "dsfl", "feddf")
 BY_TEACHER = ("central_kd", "progressive")
 """Those whose centre has the large network of all sensors."""
 
-POOLED_EPOCHS = 1
-"""In a round of a centre that has all windows: with as many as nodes have of theirs it learned them by heart."""
+POOLED_EPOCHS = 20
+"""In all, or one a round, of a centre that has all windows: it learned them by heart in as many as nodes have."""
 
 MEASURED = 10
 """How often accuracy is measured over the rounds."""
@@ -187,13 +188,18 @@ class Study:
         if setting.strategy in BY_TEACHER:
             hub = dataclasses.replace(self.teacher.model, params=jax.tree.map(jnp.asarray, self.teacher.model.params))
         fit = dataclasses.replace(config.node_fit, epochs=config.rounds * config.epochs)
-        centre_fit = dataclasses.replace(fit, epochs=config.rounds * POOLED_EPOCHS)
+        centre_fit = dataclasses.replace(fit, epochs=config.rounds * self.pooled_epochs)
         options = {"codec": CODECS[setting.codec], "noise": config.hiding()}
         faults = setting.faults if setting.faults != Faults() else None
         rows = self.owners(setting.partition, setting.alpha)
         over_members = self.run.over_members
         options |= {"faults": faults, "over_members": over_members}
         return federation_of(self.dataset, networks, rows, fit, hub, centre_fit, **options)
+
+    @property
+    def pooled_epochs(self) -> int:
+        """In a round of a centre that has all windows."""
+        return min(math.ceil(POOLED_EPOCHS / self.config.rounds), self.config.epochs)
 
     def strategy(self, setting: Setting, federation: Federation) -> Strategy:
         """How a setting's nodes learn from one another.
@@ -203,7 +209,7 @@ class Study:
         """
         name, config = setting.strategy, self.config
         options: dict[str, Any] = {"epochs": config.epochs * (config.rounds if name in HANDED_OVER_ONCE else 1)}
-        options |= {"epochs": POOLED_EPOCHS} if name == "pooled" else {}
+        options |= {"epochs": self.pooled_epochs} if name == "pooled" else {}
         options |= {"windows": config.windows} if name in ASKING else {}
         options |= {"aggregate": AGGREGATES[setting.aggregate]} if name in AGGREGATING else {}
         if name == "datafree":
