@@ -58,13 +58,15 @@ def write(folder: Path) -> None:
     """
     results = read_results(folder)
     names, grid = strategies_of(results), results["config"]["grid"]
-    more = {"bytes.png": (draw_bytes, names)} if any(bytes_of(results, name) for name in names) else {}
+    more: dict[str, Any] = {}
+    if grid in ("strategies", "codecs") and any(bytes_of(results, name) for name in names):
+        more["bytes.png"] = (draw_bytes, names)
     if grid == "strategies":
         more |= {"nodes.png": (draw_nodes, names), "rounds.png": (draw_rounds, names)}
     elif grid == "partitions":
-        more |= {"partitions.png": (draw_partitions, names)}
+        more["partitions.png"] = (draw_partitions, names)
     elif grid == "faults":
-        more |= {"faults.png": (draw_faults, names)}
+        more["faults.png"] = (draw_faults, names)
     more["map.png"] = (draw_map, read_arrays(folder))
     study.write(folder, more, CAPTIONS, tables)
 
@@ -75,7 +77,7 @@ def tables(results: dict[str, Any]) -> dict[str, Cells]:
     found["Where to predict"] = deployment_rows(results)
     found["Nodes, as the first seed has them"] = node_rows(results)
     wrong = wrong_rows(results)
-    found |= {"Nodes that said what was wrong": wrong} if len(wrong) > 1 else {}
+    found |= {"Nodes that said what was wrong in half of the rounds": wrong} if len(wrong) > 1 else {}
     left_out = [["Strategy", "Why it is left out"], *([name, why] for name, why in results["left_out"].items())]
     return found | ({"Left out": left_out} if len(left_out) > 1 else {})
 
@@ -145,12 +147,14 @@ def deployment_rows(results: dict[str, Any]) -> Cells:
 
 
 def wrong_rows(results: dict[str, Any]) -> Cells:
-    """Whose messages were no numbers, or far from all others', and in how many rounds, mean over seeds."""
-    rows = [["Strategy", "Node", "Rounds: no numbers", "far from all others'"]]
+    """Whose messages were no numbers, or far from all others', in half of the rounds or more, mean over seeds."""
+    rows = [["Strategy", "Node", "Rounds: no numbers", "far from all others'", "of"]]
     for name in strategies_of(results):
-        counts = [np.mean(results["methods"][name][kind], 0) for kind in ("refused", "suspected")]
-        for node in np.flatnonzero(np.add(*counts)):
-            rows.append([label_of(results, name), str(node), *(digits(each[node]) for each in counts)])
+        method = results["methods"][name]
+        counts = [np.mean(method[kind], 0) for kind in ("refused", "suspected")]
+        for node in np.flatnonzero(np.add(*counts) >= method["rounds"] / 2):
+            found = [digits(each[node]) for each in counts]
+            rows.append([label_of(results, name), str(node), *found, str(method["rounds"])])
     return rows
 
 

@@ -48,6 +48,9 @@ CAPTIONS = {
 LEFT_BEHIND = ("by_drive", "nodes")
 """What methods have that kept tables do without."""
 
+SIDE_BY_SIDE = 24
+"""Methods, at most, whose accuracy is drawn in one figure."""
+
 KEPT_DECIMALS = 6
 """Of shares, in the tables that are kept: a ten-thousandth of a point."""
 
@@ -86,7 +89,8 @@ def write(
     """
     results = _results(folder)
     drawn = {**(more or {})}
-    drawn |= {"accuracy.png": (draw_accuracy, results["tables"])}
+    first = [table for table in results["tables"][:1] if len(table["methods"]) <= SIDE_BY_SIDE]
+    drawn |= {"accuracy.png": (draw_accuracy, first)}
     drawn["differences.png"] = (draw_differences, [table for table in results["tables"] if compared(table)])
     drawn["sweeps.png"] = (draw_sweeps, results["sweeps"])
     figures = [name for name, (_, content) in drawn.items() if content]

@@ -1,6 +1,6 @@
 """Tables of collaborative learning, by numbers worked out by hand."""
 
-from beamkd.report.collaborative import deployment_rows
+from beamkd.report.collaborative import deployment_rows, wrong_rows
 
 RATES = {"up": 1e6, "down": 1e7, "node": 1e9, "centre": 1e12}
 
@@ -29,3 +29,15 @@ def test_where_to_predict():
     assert node == ["at the node (each node alone)", "0 %", "45.0", "40.0", "2.00", "0"]
     assert often[1:] == ["99 %", "94.5", "89.5", "3.98", "1,980"]
     assert seldom[1:] == ["90 %", "90.0", "85.0", "3.80", "1,800"]
+
+
+def test_who_said_what_was_wrong_in_half_of_the_rounds_is_named():
+    of_seeds = {"refused": [[4, 0, 0], [4, 0, 0]], "suspected": [[0, 1, 3], [0, 2, 1]]}
+    fine = {"refused": [[0, 0, 0]], "suspected": [[1, 1, 1]]}
+    results = {
+        "methods": {"a": {"rounds": 4, **of_seeds}, "b": {"rounds": 4, **fine}, "teacher": {}},
+        "labels": {"a": "A", "b": "B"},
+    }
+    head, *rows = wrong_rows(results)
+    assert len(head) == 5
+    assert rows == [["A", "0", "4.00", "0", "4"], ["A", "2", "0", "2.00", "4"]]
