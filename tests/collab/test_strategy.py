@@ -348,7 +348,8 @@ def test_features_are_drawn_to_prototypes_that_are_known(dataset):
 
 def test_compressed_answers_are_a_byte_and_the_centre_learns_their_shares(dataset):
     federation, seen = federation_of(dataset, sizes=(3, 3, 2)), []
-    state = run_rounds(keys_of(), cfd(digests=30), federation, 1, after=lambda number, state, sent: seen.extend(sent))
+    strategy = cfd(centre_digests=30)
+    state = run_rounds(keys_of(), strategy, federation, 1, after=lambda number, state, sent: seen.extend(sent))
     count = dataset.split.val.mask.shape[1]
     ups = [message.arrays["labels"] for message in seen if message.link == "up"]
     assert [up.shape for up in ups] == [(SEEDS, nodes, count, 4) for nodes in (2, 1)]

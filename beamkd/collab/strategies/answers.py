@@ -22,6 +22,10 @@ from beamkd.training.fit import where
 
 Messages = Callable[[Any, Sequence[Any], Sequence[Array]], tuple[Message, ...]]
 
+DIGESTS = 5
+"""Epochs on 256 windows in a round that are as many steps as FedMD's one on 5,000 in larger batches. With one, nodes
+hardly learned from one another (BUILD_NOTES.md)."""
+
 
 @struct.dataclass
 class Consensus:
@@ -54,7 +58,7 @@ class Digest:
 
     windows: int
     loss: Callable[[Array, Array], Array]
-    epochs: int = 1
+    epochs: int = DIGESTS
     fit: FitConfig = FitConfig(batch_size=64, schedule="constant", l2=0.0)
     alpha: float = 1.0
 

@@ -36,7 +36,7 @@ class Labeller:
         return self.learner.params
 
 
-def cfd(epochs: int = 1, digests: int = 1) -> Strategy:
+def cfd(epochs: int = 1, digests: int = 1, centre_digests: int = 20) -> Strategy:
     """Nodes say the best beam of each shared window, the centre learns their shares and says what it finds best itself.
 
     That is the paper's quantisation to one bit; its differential coding, by which only what has changed crosses, is
@@ -44,10 +44,11 @@ def cfd(epochs: int = 1, digests: int = 1) -> Strategy:
 
     Args:
       epochs: of a node on its own windows, in a round.
-      digests: of nodes and of the centre on the shared windows, in a round.
+      digests: of a node on what the centre says of the shared windows, in a round; more than one make it too sure.
+      centre_digests: of the centre on what nodes say of them.
     """
     hard = Digest(0, lambda logits, labels: cross_entropy(logits, labels.astype(int)), digests)
-    soft = Digest(0, soft_cross_entropy, digests)
+    soft = Digest(0, soft_cross_entropy, centre_digests)
 
     def centre(kind, key, own, mine, heard):
         said = _best(kind, mine, own)

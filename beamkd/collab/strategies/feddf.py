@@ -38,7 +38,7 @@ class Taught:
 
 
 def feddf(
-    windows: int = 256, epochs: int = 1, digests: int = 5, aggregate: Callable[[Any, Array], Any] = mean
+    windows: int = 256, epochs: int = 1, digests: int = 20, aggregate: Callable[[Any, Array], Any] = mean
 ) -> Strategy:
     """Nodes train alone; the centre's network learns the mean of their logits on shared windows, and all predict by it.
 
