@@ -13,7 +13,7 @@ SHARPNESS = 0.1
 """Temperature by which DS-FL sharpens mean probabilities."""
 
 
-def fedmd(windows: int = 256, epochs: int = 1, digests: int = DIGESTS, aggregate=mean) -> Strategy:
+def fedmd(windows: int = 256, epochs: int = 1, digests: int = 20, aggregate=mean) -> Strategy:
     """Nodes learn the mean of all logits by their mean absolute error, then from their own windows.
 
     Args:
