@@ -94,7 +94,8 @@ class Collaborative(Flags):
     strategies: tuple[str, ...] = ()
     """Which, with spaces or commas between. If not given, all, or those of the grid, that these nodes can do."""
     sensors: tuple[str, ...] = ("lidar", "camera", "gps")
-    """What nodes see, each one of these in turn: lidar, radar, doppler, camera, gps."""
+    """What nodes see, each one of these in turn: lidar, radar, doppler, camera, gps. A network at the centre that
+    learns from nodes is as that of the first."""
     sizes: tuple[str, ...] = ("small", "large")
     """Of nodes' networks, in turn once all sensors have had theirs: small, large."""
     nodes: int = 10

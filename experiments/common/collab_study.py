@@ -120,8 +120,9 @@ class Study:
 
     @functools.cached_property
     def kinds(self) -> dict[NodeKind, int]:
-        """How many nodes of each kind there are."""
-        return kinds_of(self.config.nodes, self.dataset.sensors, self.config.sizes)
+        """How many nodes of each kind there are, in the order of the flags; the centre's network is of the first."""
+        named = ("masks" if name == "camera" else name for name in self.config.sensors)
+        return kinds_of(self.config.nodes, [*dict.fromkeys(named)], self.config.sizes)
 
     @functools.cached_property
     def networks(self) -> dict[str, Model]:

@@ -10,6 +10,7 @@ from beamkd.collab import STRATEGIES, UnlikeNodes
 from beamkd.training import checkpoints
 from experiments.collaborative import GRIDS, LABELS, Collaborative, _claims, _play, run
 from experiments.common import rounds
+from experiments.common.collab_study import Study
 from experiments.common.flags import main
 
 TINY = [
@@ -131,6 +132,13 @@ def test_bad_flags_are_one_line_with_status_2(flags, told, capsys, tmp_path):
     errors = capsys.readouterr().err.strip()
     assert len(errors.splitlines()) == 1 and errors.startswith("collaborative: ")
     assert re.search(told, errors), errors
+
+
+def test_the_first_node_and_the_centre_have_the_first_sensor_of_the_flags():
+    config = Collaborative(sensors=("lidar", "camera", "gps"), sizes=("small",), nodes=4)
+    kinds = Study(None, None, None, config).kinds
+    assert {(kind.sensor, number) for kind, number in kinds.items()} == {("lidar", 2), ("masks", 1), ("gps", 1)}
+    assert next(iter(kinds)).sensor == "lidar"
 
 
 @pytest.mark.parametrize("grid", GRIDS)
