@@ -58,7 +58,7 @@ class Digest:
 
     windows: int
     loss: Callable[[Array, Array], Array]
-    epochs: int = DIGESTS
+    epochs: int
     fit: FitConfig = FitConfig(batch_size=64, schedule="constant", l2=0.0)
     alpha: float = 1.0
 
