@@ -112,7 +112,7 @@ class Collaborative(Flags):
     alpha_dirichlet: float = 0.5
     """α: the less, the more unlike nodes are."""
     windows: int = 256
-    """That are asked about in a round."""
+    """That are asked about in a round; nodes make as many steps on the answers however few there are."""
     graph: Path | None = None
     """Which nodes are neighbours: a text file with a row of 0 and 1 for each node; a ring if not given."""
     aggregate: str = "mean"

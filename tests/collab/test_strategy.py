@@ -27,7 +27,7 @@ from beamkd.collab.strategies import (
     ring,
     self_distillation,
 )
-from beamkd.collab.strategies.answers import Digest, answers, digested, draw
+from beamkd.collab.strategies.answers import Digest, answers, digested, draw, epochs_of
 from beamkd.collab.strategies.fedmd import absolute_error
 from beamkd.collab.strategies.fedproto import Prototypes, towards
 from beamkd.collab.strategies.mutual import checked
@@ -142,6 +142,11 @@ def test_nodes_learn_from_the_mean_of_all_answers(dataset, name):
         expected = sharp / sharp.sum(-1, keepdims=True)
     np.testing.assert_allclose(state.centre.targets, expected, rtol=1e-4, atol=1e-5)
     assert np.asarray(state.centre.known).all()
+
+
+@pytest.mark.parametrize(("windows", "epochs"), [(16, 80), (64, 80), (65, 40), (256, 20), (5000, 1), (50_000, 1)])
+def test_fewer_windows_are_learned_more_often(windows, epochs):
+    assert epochs_of(80, windows) == epochs
 
 
 def test_a_node_that_digests_comes_nearer_to_the_targets(dataset):

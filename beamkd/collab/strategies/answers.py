@@ -1,6 +1,7 @@
 """What strategies have in common whose nodes answer on shared windows, and learn from what all have answered."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,9 +23,9 @@ from beamkd.training.fit import where
 
 Messages = Callable[[Any, Sequence[Any], Sequence[Array]], tuple[Message, ...]]
 
-DIGESTS = 5
-"""Epochs on 256 windows in a round that are as many steps as FedMD's one on 5,000 in larger batches. With one, nodes
-hardly learned from one another (BUILD_NOTES.md)."""
+STEPS = 20
+"""On answers in a round: about as many as FedMD's epoch on 5,000 windows. With 4, nodes hardly learned from one another
+(BUILD_NOTES.md)."""
 
 
 @struct.dataclass
@@ -61,6 +62,11 @@ class Digest:
     epochs: int
     fit: FitConfig = FitConfig(batch_size=64, schedule="constant", l2=0.0)
     alpha: float = 1.0
+
+
+def epochs_of(steps: int, windows: int) -> int:
+    """Epochs on so many windows that are about so many steps, the more the fewer windows are asked about."""
+    return max(1, round(steps / math.ceil(windows / Digest.fit.batch_size)))
 
 
 def by_answers(

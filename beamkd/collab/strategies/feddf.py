@@ -12,7 +12,7 @@ from beamkd.base import Array, Rows
 from beamkd.collab.aggregate import mean
 from beamkd.collab.exchange import Exchange
 from beamkd.collab.learning import Learner, beginner
-from beamkd.collab.strategies.answers import Digest, answers, digested, draw
+from beamkd.collab.strategies.answers import Digest, answers, digested, draw, epochs_of
 from beamkd.collab.strategies.local import begin, on_own_windows
 from beamkd.collab.strategy import Strategy, by_exchange
 from beamkd.losses import kl
@@ -38,7 +38,7 @@ class Taught:
 
 
 def feddf(
-    windows: int = 256, epochs: int = 1, digests: int = 20, aggregate: Callable[[Any, Array], Any] = mean
+    windows: int = 256, epochs: int = 1, steps: int = 80, aggregate: Callable[[Any, Array], Any] = mean
 ) -> Strategy:
     """Nodes train alone; the centre's network learns the mean of their logits on shared windows, and all predict by it.
 
@@ -48,10 +48,10 @@ def feddf(
     Args:
       windows: shared ones, in a round.
       epochs: of a node on its own windows, in a round.
-      digests: of the centre on the answers, in a round.
+      steps: of the centre on the answers, in a round.
       aggregate: one of `beamkd.collab.aggregate`, of logits.
     """
-    digest = Digest(windows, functools.partial(kl, temperature=1.0), digests)
+    digest = Digest(windows, functools.partial(kl, temperature=1.0), epochs_of(steps, windows))
 
     def centre(kind, key, own, mine, heard):
         return Taught(beginner(digest.fit, mine), draw(key, own.shared, windows))

@@ -13,7 +13,7 @@ import numpy as np
 from beamkd.base import InputError
 from beamkd.collab.aggregate import counted
 from beamkd.collab.messages import Message
-from beamkd.collab.strategies.answers import DIGESTS, Digest, by_answers
+from beamkd.collab.strategies.answers import STEPS, Digest, by_answers, epochs_of
 from beamkd.collab.strategy import Strategy
 from beamkd.losses import soft_cross_entropy
 
@@ -56,14 +56,14 @@ def checked(graph: np.ndarray) -> np.ndarray:
     return graph
 
 
-def mutual(graph: np.ndarray, windows: int = 256, epochs: int = 1, digests: int = DIGESTS) -> Strategy:
+def mutual(graph: np.ndarray, windows: int = 256, epochs: int = 1, steps: int = STEPS) -> Strategy:
     """Each node learns from its neighbours' answers on shared windows, then from its own windows.
 
     Args:
       graph: which nodes are neighbours, [nodes, nodes]; `ring`, `complete`, `random_graph`, or another.
       windows: shared ones, in a round.
       epochs: on own windows, in a round.
-      digests: epochs on the answers, in a round.
+      steps: on the answers, in a round.
 
     Raises:
       InputError: see `checked`.
@@ -77,7 +77,7 @@ def mutual(graph: np.ndarray, windows: int = 256, epochs: int = 1, digests: int 
 
     return by_answers(
         "mutual",
-        Digest(windows, soft_cross_entropy, digests),
+        Digest(windows, soft_cross_entropy, epochs_of(steps, windows)),
         pool,
         epochs,
         nodes=len(graph),
@@ -98,14 +98,14 @@ def edges_of(nodes: int, servers: int = 3) -> tuple[int, ...]:
     return tuple(node * min(servers, nodes) // nodes for node in range(nodes))
 
 
-def hierarchical(edges: tuple[int, ...], windows: int = 256, epochs: int = 1, digests: int = DIGESTS) -> Strategy:
+def hierarchical(edges: tuple[int, ...], windows: int = 256, epochs: int = 1, steps: int = STEPS) -> Strategy:
     """Nodes learn from the mean of all answers; servers at the edge gather these and hand on the mean of theirs.
 
     Args:
       edges: the server of each node, from 0.
       windows: shared ones, in a round.
       epochs: on own windows, in a round.
-      digests: epochs on the answers, in a round.
+      steps: on the answers, in a round.
 
     Raises:
       InputError: a server without nodes.
@@ -125,7 +125,7 @@ def hierarchical(edges: tuple[int, ...], windows: int = 256, epochs: int = 1, di
 
     return by_answers(
         "hierarchical",
-        Digest(windows, soft_cross_entropy, digests),
+        Digest(windows, soft_cross_entropy, epochs_of(steps, windows)),
         pool,
         epochs,
         messages=functools.partial(_by_way_of_edges, belongs),
