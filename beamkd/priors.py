@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from beamkd.base import OBSERVED, SCAN_RAYS, Array, Drives, Windows
 from beamkd.data import make_windows, with_masks
+from beamkd.data.masks import SOURCE
 from beamkd.sim import Family, Street, simulate
 
 DRIVES = 600
@@ -105,6 +106,6 @@ def simulated_drives(
     key: Array, street: Street, drives: int, spec: Mapping[str, jax.ShapeDtypeStruct], devices: int | None = None
 ) -> Drives:
     """Drives with what networks take; arguments as of `simulate` and `simulated_windows`."""
-    sensors = ["camera" if name == "masks" else name for name in spec]
+    sensors = [SOURCE.get(name, name) for name in spec]
     simulated = simulate(key, street, drives, sensors, devices)
     return with_masks(simulated, spec["masks"].shape[1]) if "masks" in spec else simulated

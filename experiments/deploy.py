@@ -17,12 +17,12 @@ import tyro
 
 from beamkd.base import InputError, Model, Output, Rows, Windows, expect_at_least, named_keys
 from beamkd.claims import METRICS, Claim, judge_all
-from beamkd.data import Dataset, gather, make_windows, with_masks
+from beamkd.data import Dataset, gather, make_windows
 from beamkd.data.inputs import taken_by_networks
+from beamkd.data.masks import SOURCE
 from beamkd.deploy import logits_of, stream_to_onnx, to_int8, to_onnx, to_stablehlo, try_out
 from beamkd.models import load_network, published_model
-from beamkd.priors import streets_of_all_kinds
-from beamkd.sim import simulate
+from beamkd.priors import simulated_drives, streets_of_all_kinds
 from beamkd.training import fit_temperature, from_primary, is_primary, score_batch, sums_by_drive, to_host
 from experiments.common.dataset import cost_of, describe, open_dataset
 from experiments.common.flags import Flags, main
@@ -131,7 +131,7 @@ def _data_for(models: Mapping[str, Model], config: Deploy) -> dict[str, Any]:
             if shapes.setdefault(sensor, shape)[1:] != shape[1:]:
                 expected = f"{sensor} of shape {shapes[sensor][1:]} as of the others"
                 raise InputError(f"{name}: expected {expected}, found {shape[1:]}")
-    sensors = tuple("camera" if name == "masks" else name for name in shapes)
+    sensors = tuple(SOURCE.get(name, name) for name in shapes)
     return {"sensors": sensors, "mask_size": shapes["masks"][1] if "masks" in shapes else config.mask_size}
 
 
@@ -148,10 +148,8 @@ def _member(name: str, config: Deploy) -> int:
 
 def _simulated(key: jax.Array, dataset: Dataset, count: int) -> dict[str, np.ndarray]:
     """Windows of streets of all kinds, as files take them: what is generated needs nobody's data."""
-    sensed = ["camera" if name == "masks" else name for name in dataset.sensors]
-    drives = simulate(named_keys(key, "calibration"), streets_of_all_kinds(DRIVES), DRIVES, sensed)
-    if "masks" in dataset.sensors:
-        drives = with_masks(drives, dataset.spec(dataset.sensors)["masks"].shape[-1])
+    streets, spec = streets_of_all_kinds(DRIVES), dataset.spec(dataset.sensors)
+    drives = simulated_drives(named_keys(key, "calibration"), streets, DRIVES, spec)
     windows = make_windows(drives, dataset.observed, dataset.future)
     return _inputs(windows, _spread(np.arange(len(windows)), count))
 

@@ -9,6 +9,9 @@ import numpy as np
 from beamkd.base import Array, Drives, InputError
 from beamkd.sim import motion_masks
 
+SOURCE = {"masks": "camera"}
+"""By what networks see: the sensor whose frames it is made of. Others are seen as they are."""
+
 PIECE = 256
 """Frames at a time; a program is compiled for so many."""
 

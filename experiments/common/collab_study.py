@@ -20,6 +20,7 @@ from beamkd.collab.codecs import CODECS
 from beamkd.collab.strategies import CO_BOOSTING, mutual
 from beamkd.collab.strategies.mutual import checked
 from beamkd.data import Dataset
+from beamkd.data.masks import SOURCE
 from beamkd.training import Scores, to_host
 from experiments.common.dataset import Trained, over_all_batches, scorer
 from experiments.common.federations import (
@@ -121,8 +122,9 @@ class Study:
     @functools.cached_property
     def kinds(self) -> dict[NodeKind, int]:
         """How many nodes of each kind there are, in the order of the flags; the centre's network is of the first."""
-        named = ("masks" if name == "camera" else name for name in self.config.sensors)
-        return kinds_of(self.config.nodes, [*dict.fromkeys(named)], self.config.sizes)
+        made_of = {source: name for name, source in SOURCE.items()}
+        named = dict.fromkeys(made_of.get(name, name) for name in self.config.sensors)
+        return kinds_of(self.config.nodes, [*named], self.config.sizes)
 
     @functools.cached_property
     def networks(self) -> dict[str, Model]:
