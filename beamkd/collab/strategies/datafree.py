@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from beamkd.base import Array, Batch, Metadata, Rows
-from beamkd.collab.aggregate import counted
+from beamkd.collab.aggregate import counted, mean
 from beamkd.collab.exchange import Exchange
 from beamkd.collab.learning import beginner, learn
 from beamkd.collab.nodes import Kind
@@ -31,6 +31,9 @@ INVERSION = FitConfig(epochs=500, patience=0, learning_rate=3e-4)
 STUDENT = FitConfig(epochs=60, patience=0, learning_rate=3e-3)
 """Of the centre's network, on all sequences."""
 
+LEAST = 1e-9
+"""Added to probabilities before their logarithm."""
+
 
 def datafree(
     kinds: Sequence[Kind],
@@ -40,10 +43,11 @@ def datafree(
     student: FitConfig = STUDENT,
     temperature: float = 2.0,
 ) -> Strategy:
-    """The centre's network learns what each node's model says of scenes that look right to that model.
+    """The centre's network learns what all nodes' models say of scenes that look right to one of them.
 
-    Nodes may see other sensors than one another and the centre: scenes are rendered for all. No window leaves its node,
-    and all that crosses does so once: one round in which nodes train to their end is enough.
+    Of each scene it learns the mean of their probabilities: those that know a scene are surest of it. Nodes may see
+    other sensors than one another and the centre: scenes are rendered for all. No window leaves its node, and all that
+    crosses does so once: one round in which nodes train to their end is enough.
 
     Args:
       kinds: those of the nodes' groups, which the centre knows beforehand.
@@ -57,14 +61,19 @@ def datafree(
     def teach(kind, key, own, mine, heard):
         said, active = heard
         to_generate, to_fit = jax.random.split(key)
-        each = -(-sequences // len(active))
-        taught = []
+        each, scenes, shares = -(-sequences // len(active)), [], []
         for number, (its, says) in enumerate(zip(kinds, said, strict=True)):
-            make = functools.partial(_taught, its, kind, each=each, inversion=inversion)
+            draw = functools.partial(_scenes, its, seen_by(its, *kinds, kind), each=each, inversion=inversion)
             keys = jax.random.split(jax.random.fold_in(to_generate, number), len(jax.tree.leaves(says)[0]))
-            taught.append(jax.lax.map(lambda own, make=make: make(*own), (keys, says["weights"], says["metadata"])))
+            scenes.append(jax.lax.map(lambda own, draw=draw: draw(*own), (keys, says["weights"], says["metadata"])))
+        scenes = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *scenes)  # [nodes, each, ...]
+        for its, says in zip(kinds, said, strict=True):
+            ask = functools.partial(_shares, its, seen_by(its, *kinds, kind), says["weights"])
+            shares.append(jax.lax.map(ask, scenes).swapaxes(0, 1))
+        targets = jnp.log(mean(jnp.concatenate(shares), active.astype(jnp.float32)) + LEAST)
+        views = jax.lax.map(lambda some: seen_by(kind, *kinds)(some).window(0, kind.observed), scenes)
         rows = Rows(jnp.arange(each * len(active)), jnp.repeat(active, each))
-        examples = jax.tree.map(lambda *leaves: counted(jnp.concatenate([*map(_flat, leaves)]), rows.mask), *taught)
+        examples = jax.tree.map(lambda leaf: counted(_flat(leaf), rows.mask), (views, targets))
         task = distillation_task(kind.forward, select, student, functools.partial(kl, temperature=temperature))
         learned = learn(task, beginner(student, mine.params), to_fit, examples, rows, student.epochs).params
         return Global(where(active.any(), learned, mine.params))
@@ -84,21 +93,35 @@ def models_and_metadata(epochs: int) -> Callable:
     return work
 
 
-def _taught(
-    kind: Kind, centre: Kind, key: Array, params: Any, summary: Metadata, each: int, inversion: FitConfig
-) -> tuple[Batch, Array]:
-    """Sequences that look right to a node's model, as the centre's network takes them, and what the model says."""
+def _scenes(
+    kind: Kind,
+    own: Callable[[Scene], Batch],
+    key: Array,
+    params: Any,
+    summary: Metadata,
+    each: int,
+    inversion: FitConfig,
+) -> Scene:
+    """Scenes that look right to a node's model, which sees them by `own`."""
     to_invert, to_generate = jax.random.split(key)
     generator = SceneGenerator(frames=kind.observed)
-    own, its = seen_by(kind, centre), seen_by(centre, kind)
     to_init, to_learn = jax.random.split(to_invert)
     task = inversion_task(kind.forward, generator, own, GeneratorLoss(0.0, layers=1.0), inversion)
     begun = beginner(inversion, generator.init(to_init, jnp.zeros((1, generator.noise))))
     rows = all_rows(inversion.batch_size)
     found = learn(task, begun, to_learn, (params, summary), rows, inversion.epochs).params
-    scenes = generate(to_generate, generator.clone(ahead=kind.future), found, each)
-    logits = hindsight_logits(kind.forward, params, own(scenes), each, select, kind.observed, kind.future)
-    return its(scenes).window(0, centre.observed), logits
+    return generate(to_generate, generator.clone(ahead=kind.future), found, each)
+
+
+def _shares(kind: Kind, own: Callable[[Scene], Batch], weights: Any, scenes: Scene) -> Array:
+    """Probabilities that nodes' models give the beams of N scenes, with hindsight, [nodes, N, J + 1, M]."""
+    sequences, count = own(scenes), len(scenes.across)
+
+    def one(params):
+        logits = hindsight_logits(kind.forward, params, sequences, count, select, kind.observed, kind.future)
+        return jax.nn.softmax(logits)
+
+    return jax.lax.map(one, weights)
 
 
 def seen_by(kind: Kind, *others: Kind) -> Callable[[Scene], Batch]:
