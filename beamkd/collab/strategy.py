@@ -12,7 +12,7 @@ from flax import struct
 
 from beamkd.base import Array, InputError, Model
 from beamkd.collab.aggregate import finite, suspected
-from beamkd.collab.exchange import Exchange, as_up_and_down, traced
+from beamkd.collab.exchange import Exchange, as_up_and_down, stacked, traced
 from beamkd.collab.messages import Message
 from beamkd.collab.nodes import Federation, folded, split
 
@@ -30,13 +30,15 @@ class State:
       centre: what the centre has, [seeds, ...].
       refused: in how many rounds what a node said was no finite number, and was left out, [seeds, nodes] int32.
       suspected: in how many it was far from what most nodes said, the same; see `aggregate.suspected`.
-      found: what each group's nodes found in the last round, where some lag; None otherwise.
+      done: how many rounds it has had, int32.
+      found: what each group's nodes found in the last one, where some lag; None otherwise.
     """
 
     nodes: tuple[Any, ...]
     centre: Any
     refused: Array
     suspected: Array
+    done: Array
     found: Any = None
 
 
@@ -109,9 +111,10 @@ def _work_at_once(exchange, keys, state, tells, federation, active) -> Heard:
         after, says = work(federation.keys(to_work, number), before, told)
         nodes.append(_where(takes_part[number], after, before))
         found.append(federation.hidden(federation.keys(to_hide, number), says))
-    said = [federation.crossed(each, 2) for each in _arriving(federation, to_fail, found, state.found)]
+    before = state.found if state.done else None
+    said = [federation.crossed(each, 2) for each in _arriving(federation, to_fail, found, before)]
     fine = [sound(each, there) for each, there in zip(said, takes_part, strict=True)]
-    kept = tuple(found) if federation.faults and federation.faults.lag else None
+    kept = tuple(found) if _some_lag(federation) else None
     return Heard(tuple(nodes), said, active, np.concatenate(fine, axis=1), kept)
 
 
@@ -132,7 +135,8 @@ def by_exchange(name: str, exchange: Exchange, reach: Reach = AT_ONCE) -> Strate
         nodes = reach.begin(exchange, at_nodes, federation)
         centre = federation.at_centre(exchange.centre)(at_centre, federation.centre.model.params, None)
         none = np.zeros((federation.seeds, federation.nodes), np.int32)
-        return State(nodes, centre, none, none)
+        found = _nothing(exchange, federation) if _some_lag(federation) else None
+        return State(nodes, centre, none, none, np.int32(0), found)
 
     def one_round(keys, state, federation, active):
         to_tell, to_work, to_learn, to_fail, to_hide = _split(keys, 5)
@@ -145,7 +149,7 @@ def by_exchange(name: str, exchange: Exchange, reach: Reach = AT_ONCE) -> Strate
         centre = federation.at_centre(exchange.learn)(to_learn, state.centre, (said, counts))
         refused = state.refused + (heard.active & ~heard.sound)
         messages = as_messages(tells, heard.said, federation.by_group(heard.active))
-        after = State(heard.nodes, centre, refused, state.suspected + far, heard.found)
+        after = State(heard.nodes, centre, refused, state.suspected + far, state.done + np.int32(1), heard.found)
         return after, tuple(federation.sent(message) for message in messages)
 
     def deployed(state, federation):
@@ -160,6 +164,17 @@ def by_exchange(name: str, exchange: Exchange, reach: Reach = AT_ONCE) -> Strate
         return tuple(_with(federation.centre.model, params) for params in each)
 
     return Strategy(init, one_round, deployed, exchange)
+
+
+def _some_lag(federation: Federation) -> bool:
+    return federation.faults is not None and bool(federation.faults.lag)
+
+
+def _nothing(exchange: Exchange, federation: Federation) -> tuple[Any, ...]:
+    """Zeros in place of what each group's nodes find, for a checkpoint to have the same arrays from the start."""
+    says = zip(traced(exchange, federation).says, federation.groups, strict=True)
+    shapes = tuple(stacked(each, federation.seeds, group.size) for each, group in says)
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 def _arriving(federation: Federation, keys: Array, found: list[Any], before: Any) -> list[Any]:
@@ -213,7 +228,6 @@ def run_rounds(
     rounds: int,
     active: Callable[[int], Array] | None = None,
     state: State | None = None,
-    first: int = 0,
     after: Callable[[int, State, tuple[Message, ...]], None] = lambda number, state, messages: None,
 ) -> State:
     """Run a strategy.
@@ -224,8 +238,7 @@ def run_rounds(
       federation: who.
       rounds: how many in all.
       active: active(round) -> [seeds, nodes] bool, who takes part; all if None.
-      state: to go on with, after `first` rounds; None: from the start.
-      first: how many rounds that has had.
+      state: to go on with; None: from the start.
       after: is called with each round's number, the state after it, and its messages.
 
     Returns:
@@ -234,7 +247,7 @@ def run_rounds(
     if state is None:
         state = strategy.init(folded(keys, 0), federation)
     everyone = np.ones((federation.seeds, federation.nodes), bool)
-    for number in range(first, rounds):
+    for number in range(int(state.done), rounds):
         takes_part = everyone if active is None else active(number)
         state, messages = strategy.round(folded(keys, 1 + number), state, federation, takes_part)
         after(number, state, messages)

@@ -67,9 +67,9 @@ def run_course(
     course = Course(strategy.init(keys, federation), Ledger(), np.full(shape, np.nan, np.float32))
     about = [run.name, run.config, name], [jax.tree.map(np.asarray, group.own.train) for group in federation.groups]
     checkpoint = run.folder / CHECKPOINTS, name, digest_of(*about)
-    first, kept = 0, time.monotonic()
+    kept = time.monotonic()
     if run.resume:
-        first, course = from_primary(lambda: _restored(*checkpoint, course))
+        course = from_primary(lambda: _restored(*checkpoint, course))
 
     def after(number: int, state: State, messages: tuple[Message, ...]) -> None:
         nonlocal kept
@@ -79,35 +79,33 @@ def run_course(
         if last or (number + 1) % every == 0:
             course.curve[number] = measure(state)
         if last or time.monotonic() > kept + INTERVAL:
-            from_primary(functools.partial(_keep, *checkpoint, course, number + 1))
+            from_primary(functools.partial(_keep, *checkpoint, course))
             kept = time.monotonic()
 
-    run_rounds(keys, strategy, federation, rounds, active, course.state, first, after)
+    run_rounds(keys, strategy, federation, rounds, active, course.state, after)
     return course
 
 
-def _keep(folder: Path, name: str, digest: str, course: Course, done: int) -> None:
-    """Write a checkpoint after so many rounds."""
-    checkpoints.save(folder, name, _as_arrays(course, done), digest)
+def _keep(folder: Path, name: str, digest: str, course: Course) -> None:
+    """Write a checkpoint."""
+    checkpoints.save(folder, name, _as_arrays(course), digest)
 
 
-def _restored(folder: Path, name: str, digest: str, begun: Course) -> tuple[int, Course]:
-    """How many rounds are done, and the course then; that which has `begun` if there is no checkpoint."""
-    found = checkpoints.restore(folder, name, _as_arrays(begun, 0), digest)
+def _restored(folder: Path, name: str, digest: str, begun: Course) -> Course:
+    """The course as a checkpoint has it; that which has `begun` if there is none."""
+    found = checkpoints.restore(folder, name, _as_arrays(begun), digest)
     if found is None:
-        return 0, begun
-    done = int(found["done"])
+        return begun
 
     def by_round(bytes_: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
-        return [
-            {link: found[number] for link, found in bytes_.items() if found[number].any()} for number in range(done)
-        ]
+        done = range(int(found["state"].done))
+        return [{link: each[number] for link, each in bytes_.items() if each[number].any()} for number in done]
 
-    return done, Course(found["state"], Ledger(by_round(found["bytes"]), by_round(found["longest"])), found["curve"])
+    return Course(found["state"], Ledger(by_round(found["bytes"]), by_round(found["longest"])), found["curve"])
 
 
-def _as_arrays(course: Course, done: int) -> dict[str, Any]:
-    """A course after so many rounds as a checkpoint has it; its ledger [rounds, seeds] by link."""
+def _as_arrays(course: Course) -> dict[str, Any]:
+    """A course as a checkpoint has it; its ledger [rounds, seeds] by link."""
     rounds, seeds, _ = course.curve.shape
 
     def filled(counted: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -119,4 +117,4 @@ def _as_arrays(course: Course, done: int) -> dict[str, Any]:
 
     ledger = course.ledger
     counted = {"bytes": filled(ledger.rounds), "longest": filled(ledger.longest)}
-    return {"state": course.state, "done": np.int32(done), "curve": course.curve, **counted}
+    return {"state": course.state, "curve": course.curve, **counted}

@@ -175,7 +175,7 @@ def test_the_centre_goes_on_where_it_was_and_nodes_with_what_they_kept(dataset, 
     over(wire, federation, strategy, after=lambda number, state, messages: kept.setdefault(number, state))
     # The second round is done already: a centre that was killed after it asks for it again.
     again = Wire(strategy, federation, tmp_path / "parts")
-    state, found, _, said = over(again, federation, strategy, state=kept[0], first=1)
+    state, found, _, said = over(again, federation, strategy, state=kept[0])
     assert not said
     for one, other in zip(found, networks, strict=True):
         for a, b in zip(leaves(one.params), leaves(other.params), strict=True):

@@ -59,23 +59,36 @@ def test_the_report_says_what_strategies_cost(finished):
         assert (finished / name).stat().st_size > 100
 
 
-def test_stopped_after_a_round_and_resumed_gives_the_same_figures(finished, tmp_path, monkeypatch):
-    flags = [*TINY, "--strategies", "local,fedmd", "--out", str(tmp_path / "run")]
+def stop_after_a_round(flags, of, monkeypatch):
+    """Run a study until a strategy's first round is in its checkpoint."""
     saved = checkpoints.save
 
     def stop(folder, name, *rest):
         saved(folder, name, *rest)
-        if name == "fedmd":
-            raise KeyboardInterrupt  # after its first round
+        if name == of:
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(rounds, "INTERVAL", 0.0)
     with monkeypatch.context() as stopping, pytest.raises(SystemExit):
         stopping.setattr(checkpoints, "save", stop)
         main("collaborative", Collaborative, run, flags)
+
+
+def test_stopped_after_a_round_and_resumed_gives_the_same_figures(finished, tmp_path, monkeypatch):
+    flags = [*TINY, "--strategies", "local,fedmd", "--out", str(tmp_path / "run")]
+    stop_after_a_round(flags, "fedmd", monkeypatch)
     assert not (tmp_path / "run" / "results.json").exists()
     main("collaborative", Collaborative, run, [*flags, "--resume"])
     assert results(tmp_path / "run")["methods"] == results(finished)["methods"]
     assert results(tmp_path / "run")["claims"] == results(finished)["claims"]
+
+
+def test_a_node_that_lags_still_does_so_after_a_stop(tmp_path, monkeypatch):
+    flags = [*TINY, "--strategies", "fedavg", "--faults.lag", "0", "--out"]
+    main("collaborative", Collaborative, run, [*flags, str(tmp_path / "whole")])
+    stop_after_a_round([*flags, str(tmp_path / "run")], "fedavg", monkeypatch)
+    main("collaborative", Collaborative, run, [*flags, str(tmp_path / "run"), "--resume"])
+    assert results(tmp_path / "run")["methods"] == results(tmp_path / "whole")["methods"]
 
 
 class UnequalNodes:
