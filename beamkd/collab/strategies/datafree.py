@@ -61,17 +61,18 @@ def datafree(
     def teach(kind, key, own, mine, heard):
         said, active = heard
         to_generate, to_fit = jax.random.split(key)
-        each, scenes, shares = -(-sequences // len(active)), [], []
+        each, everyone = -(-sequences // len(active)), (*kinds, kind)
+        scenes, shares = [], []
         for number, (its, says) in enumerate(zip(kinds, said, strict=True)):
-            draw = functools.partial(_scenes, its, seen_by(its, *kinds, kind), each=each, inversion=inversion)
+            draw = functools.partial(_scenes, its, seen_by(its, *everyone), each=each, inversion=inversion)
             keys = jax.random.split(jax.random.fold_in(to_generate, number), len(jax.tree.leaves(says)[0]))
             scenes.append(jax.lax.map(lambda own, draw=draw: draw(*own), (keys, says["weights"], says["metadata"])))
         scenes = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *scenes)  # [nodes, each, ...]
         for its, says in zip(kinds, said, strict=True):
-            ask = functools.partial(_shares, its, seen_by(its, *kinds, kind), says["weights"])
+            ask = functools.partial(_shares, its, seen_by(its, *everyone), says["weights"])
             shares.append(jax.lax.map(ask, scenes).swapaxes(0, 1))
         targets = jnp.log(mean(jnp.concatenate(shares), active.astype(jnp.float32)) + LEAST)
-        views = jax.lax.map(lambda some: seen_by(kind, *kinds)(some).window(0, kind.observed), scenes)
+        views = jax.lax.map(lambda some: seen_by(kind, *everyone)(some).window(0, kind.observed), scenes)
         rows = Rows(jnp.arange(each * len(active)), jnp.repeat(active, each))
         examples = jax.tree.map(lambda leaf: counted(_flat(leaf), rows.mask), (views, targets))
         task = distillation_task(kind.forward, select, student, functools.partial(kl, temperature=temperature))
