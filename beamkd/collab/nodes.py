@@ -138,7 +138,7 @@ class Federation:
         group, place = self.groups[number], node - self.firsts[number]
 
         def own(tree):
-            return jax.tree.map(lambda leaf: leaf[:, place : place + 1], tree)
+            return jax.tree.map(lambda leaf: np.asarray(leaf)[:, place : place + 1], tree)
 
         rows = group.own.replace(train=own(group.own.train), shared=own(group.own.shared))
         model = dataclasses.replace(group.model, params=own(group.model.params))

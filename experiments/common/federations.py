@@ -1,6 +1,7 @@
 """Federations of the study of collaborative learning: which nodes there are, what they see, whose windows are whose."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -102,5 +103,9 @@ def centre_teacher(dataset: Dataset, keys: Array) -> Model:
 
 def _repeated(model: Model, count: int) -> Model:
     """The same at so many nodes, [seeds, nodes, ...]."""
-    params = jax.tree.map(lambda leaf: jnp.repeat(leaf[:, None], count, axis=1), model.params)
-    return dataclasses.replace(model, params=params)
+    return dataclasses.replace(model, params=_repeat(model.params, count))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _repeat(params: Any, count: int) -> Any:
+    return jax.tree.map(lambda leaf: jnp.repeat(leaf[:, None], count, axis=1), params)

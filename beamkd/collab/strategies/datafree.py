@@ -62,17 +62,20 @@ def datafree(
         said, active = heard
         to_generate, to_fit = jax.random.split(key)
         each, everyone = -(-sequences // len(active)), (*kinds, kind)
-        scenes, shares = [], []
+        scenes = []
         for number, (its, says) in enumerate(zip(kinds, said, strict=True)):
             draw = functools.partial(_scenes, its, seen_by(its, *everyone), each=each, inversion=inversion)
             keys = jax.random.split(jax.random.fold_in(to_generate, number), len(jax.tree.leaves(says)[0]))
             scenes.append(jax.lax.map(lambda own, draw=draw: draw(*own), (keys, says["weights"], says["metadata"])))
         scenes = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *scenes)  # [nodes, each, ...]
-        for its, says in zip(kinds, said, strict=True):
-            ask = functools.partial(_shares, its, seen_by(its, *everyone), says["weights"])
-            shares.append(jax.lax.map(ask, scenes).swapaxes(0, 1))
-        targets = jnp.log(mean(jnp.concatenate(shares), active.astype(jnp.float32)) + LEAST)
-        views = jax.lax.map(lambda some: seen_by(kind, *everyone)(some).window(0, kind.observed), scenes)
+
+        def show(some):
+            frames, asked = render(some, _sensors(*everyone)), zip(kinds, said, strict=True)
+            shares = [_shares(its, _seen(its, frames), each, says["weights"]) for its, says in asked]
+            pooled = mean(jnp.concatenate(shares), active.astype(jnp.float32))
+            return _seen(kind, frames).window(0, kind.observed), jnp.log(pooled + LEAST)
+
+        views, targets = jax.lax.map(show, scenes)
         rows = Rows(jnp.arange(each * len(active)), jnp.repeat(active, each))
         examples = jax.tree.map(lambda leaf: counted(_flat(leaf), rows.mask), (views, targets))
         task = distillation_task(kind.forward, select, student, functools.partial(kl, temperature=temperature))
@@ -114,9 +117,8 @@ def _scenes(
     return generate(to_generate, generator.clone(ahead=kind.future), found, each)
 
 
-def _shares(kind: Kind, own: Callable[[Scene], Batch], weights: Any, scenes: Scene) -> Array:
-    """Probabilities that nodes' models give the beams of N scenes, with hindsight, [nodes, N, J + 1, M]."""
-    sequences, count = own(scenes), len(scenes.across)
+def _shares(kind: Kind, sequences: Batch, count: int, weights: Any) -> Array:
+    """Probabilities that nodes' models give the beams of N sequences, with hindsight, [nodes, N, J + 1, M]."""
 
     def one(params):
         logits = hindsight_logits(kind.forward, params, sequences, count, select, kind.observed, kind.future)
@@ -127,12 +129,17 @@ def _shares(kind: Kind, own: Callable[[Scene], Batch], weights: Any, scenes: Sce
 
 def seen_by(kind: Kind, *others: Kind) -> Callable[[Scene], Batch]:
     """What makes batches of scenes for networks of a kind; other kinds see the same scenes from where they stand."""
+    return lambda scenes: _seen(kind, render(scenes, _sensors(kind, *others)))
 
-    def seen(scenes):
-        frames = render(scenes, {name: leaf for each in (kind, *others) for name, leaf in each.spec.items()})
-        return sensor_batch({name: frames[name] for name in kind.spec}, kind.future)
 
-    return seen
+def _sensors(*kinds: Kind) -> dict[str, Any]:
+    """All that networks of some kinds see by."""
+    return {name: leaf for kind in kinds for name, leaf in kind.spec.items()}
+
+
+def _seen(kind: Kind, frames: dict[str, Array]) -> Batch:
+    """Of the frames of all sensors what networks of a kind see."""
+    return sensor_batch({name: frames[name] for name in kind.spec}, kind.future)
 
 
 def _flat(leaf: Array) -> Array:
