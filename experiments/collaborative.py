@@ -18,13 +18,12 @@ from beamkd.collab.aggregate import AGGREGATES
 from beamkd.collab.strategies import Synthesis
 from beamkd.training import FitConfig, is_primary
 from experiments.common.collab_results import described_nodes, frame_bytes, places, tested
-from experiments.common.collab_study import HANDED_OVER_ONCE, Played, Setting, Study
+from experiments.common.collab_study import HANDED_OVER_ONCE, Played, Setting, Study, open_places
 from experiments.common.comparison import Comparison, Method, costs, judged, refuse_streamed, say_tables
-from experiments.common.dataset import Trained, open_dataset
+from experiments.common.dataset import Trained
 from experiments.common.federations import SIZES
 from experiments.common.flags import Flags, main
 from experiments.common.network import run_on_network
-from experiments.common.places import load_places
 from experiments.common.recipes import smaller
 from experiments.common.run import Run
 
@@ -191,7 +190,7 @@ def run(config: Collaborative, network: Any = None) -> None:
         run_on_network(folder, config.nodes, config.superlink, sys.argv[1:], config.resume)
         return
     run = Run("collaborative", config, soon=config.quick)
-    dataset, keys = open_dataset(run, config, load_drives=load_places)
+    dataset, keys = open_places(run, config)
     refuse_streamed(dataset)
     study = Study(run, dataset, keys, config, network)
     settings = GRIDS[config.grid](config)

@@ -13,11 +13,9 @@ from flwr.serverapp import Grid, ServerApp
 from beamkd.base import InputError
 from beamkd.collab.flower import Nodes, Place, client_app
 from experiments.collaborative import GRIDS, Collaborative, quick, run
-from experiments.common.collab_study import Study
-from experiments.common.dataset import open_dataset
+from experiments.common.collab_study import Study, open_places
 from experiments.common.flags import parsed, prepare
 from experiments.common.network import FLAGS, OUT
-from experiments.common.places import load_places
 from experiments.common.run import Run
 
 server = ServerApp()
@@ -55,7 +53,7 @@ def _place(context: Context, name: str) -> Place:
     if name not in settings:
         raise InputError(f"node: expected one of {', '.join(settings)}, found {name}")
     run = Run("collaborative", config, soon=config.quick)
-    study = Study(run, *open_dataset(run, config, load_drives=load_places), config, at_centre=False)
+    study = Study(run, *open_places(run, config), config, at_centre=False)
     federation = study.federation(settings[name])
     exchange = study.strategy(settings[name], federation).exchange
     return Place(exchange, federation, _number(context), folder / name)

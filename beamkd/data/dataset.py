@@ -98,6 +98,7 @@ def deal(
     order: Literal["random", "inorder"] = "random",
     origin: str | None = None,
     scenarios: tuple[int, ...] = (),
+    places: Array | None = None,
 ) -> Dataset:
     """A dataset of windows whose drives are dealt out for each member, as `split_drives` does.
 
@@ -107,5 +108,7 @@ def deal(
       order: of the drives.
       origin: what a folder says of how it came about.
       scenarios: numbers of the DeepSense scenarios that the windows are of.
+      places: as of `split_drives`.
     """
-    return Dataset(windows, stack_splits([split_drives(key, windows, order) for key in keys]), origin, scenarios)
+    splits = [split_drives(key, windows, order, places=places) for key in keys]
+    return Dataset(windows, stack_splits(splits), origin, scenarios)

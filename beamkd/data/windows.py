@@ -107,6 +107,7 @@ def split_drives(
     windows: Windows,
     order: Literal["random", "inorder"] = "random",
     fractions: tuple[float, float, float] | None = None,
+    places: Array | None = None,
 ) -> Split:
     """Deal the drives out for training, validation and test; all windows of a drive go to the same part.
 
@@ -116,6 +117,7 @@ def split_drives(
       order: 'random', or 'inorder' by number of the drive.
       fractions: of the drives, for training, validation and test; the first two are rounded down. As in `FRACTIONS`
         if not given.
+      places: where a drive was, by its number; those of each place are dealt out by themselves.
 
     Returns:
       The rows of each part, unpadded.
@@ -132,12 +134,19 @@ def split_drives(
     drives = np.unique(of_window)
     if order == "random":
         drives = np.asarray(jax.random.permutation(key, drives))
+    place = np.zeros_like(drives) if places is None else np.asarray(places)[drives]
+    dealt = [_parts(drives[place == each], fractions) for each in np.unique(place)]
+    chosen = (np.flatnonzero(np.isin(of_window, np.concatenate(part))) for part in zip(*dealt, strict=True))
+    return jax.device_put(Split(*(Rows(rows.astype(np.int32), np.ones(len(rows), bool)) for rows in chosen)))
+
+
+def _parts(drives: Array, fractions: tuple[float, float, float]) -> list[Array]:
+    """The drives of training, validation and test."""
     train, val, _ = part_sizes(len(drives), fractions)
     parts = np.split(drives, [train, train + val])
     if min(map(len, parts)) == 0:
         raise InputError(f"split: expected drives for training, validation and test, found {len(drives)} drives in all")
-    chosen = (np.flatnonzero(np.isin(of_window, part)) for part in parts)
-    return jax.device_put(Split(*(Rows(rows.astype(np.int32), np.ones(len(rows), bool)) for rows in chosen)))
+    return parts
 
 
 def part_sizes(drives: int, fractions: tuple[float, float, float]) -> tuple[int, int, int]:

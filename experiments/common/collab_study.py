@@ -22,7 +22,7 @@ from beamkd.collab.strategies.mutual import checked
 from beamkd.data import Dataset
 from beamkd.data.masks import SOURCE
 from beamkd.training import Scores, to_host
-from experiments.common.dataset import Trained, over_all_batches, scorer
+from experiments.common.dataset import Trained, open_dataset, over_all_batches, scorer
 from experiments.common.federations import (
     NodeKind,
     centre_teacher,
@@ -33,7 +33,7 @@ from experiments.common.federations import (
     partition_of,
 )
 from experiments.common.methods import train_on_labels
-from experiments.common.places import place_of_drives
+from experiments.common.places import load_places, place_of_drives
 from experiments.common.rounds import LINKS, Course, run_course
 from experiments.common.run import Run
 
@@ -97,6 +97,12 @@ class Played:
     models: tuple[Model, ...]
     course: Course
     work: Work
+
+
+def open_places(run: Run, config: Any) -> tuple[Dataset, Array]:
+    """The drives of all base stations, as `open_dataset`."""
+    places = place_of_drives(config) if config.stations > 1 else None
+    return open_dataset(run, config, load_drives=load_places, places=places)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

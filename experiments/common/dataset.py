@@ -30,6 +30,7 @@ from beamkd.training import (
 from beamkd.training.hosts import agreed
 from experiments.common.flags import Flags, data_origin, load_drives
 from experiments.common.folder import NETWORKS
+from experiments.common.places import place_of_drives
 from experiments.common.run import Run
 
 
@@ -47,11 +48,15 @@ class Trained:
 
 
 def open_dataset(
-    run: Run, config: Flags, future: int = FUTURE, load_drives: Callable[[Flags, Path], Drives] = load_drives
+    run: Run,
+    config: Flags,
+    future: int = FUTURE,
+    load_drives: Callable[[Flags, Path], Drives] = load_drives,
+    places: Array | None = None,
 ) -> tuple[Dataset, Array]:
     """Read or simulate the data that the flags name, and deal out the drives: the dataset, and a key a seed.
 
-    Windows ask for `future` slots ahead.
+    Windows ask for `future` slots ahead. Drives of each of several folders, or `places`, are dealt out by themselves.
     """
     keys = jax.vmap(jax.random.key)(jnp.arange(config.seed, config.seed + config.seeds))
 
@@ -59,7 +64,8 @@ def open_dataset(
         windows = make_windows(load_drives(config, run.drives), future=future)
         folders = config.data_dir if config.source == "deepsense" else ()
         numbers = tuple(scenario_number(folder, config.scenario) for folder in folders)
-        return deal(keys, windows, config.split, data_origin(config), numbers)
+        where = place_of_drives(config) if len(folders) > 1 else places
+        return deal(keys, windows, config.split, data_origin(config), numbers, where)
 
     with run.phase("data"):
         dataset = agreed(load)  # each process has files of its own

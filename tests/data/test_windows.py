@@ -195,6 +195,20 @@ def test_shares_that_are_whole_numbers_of_drives_are_not_rounded_down_once_more(
     assert list(map(len, parts_of(split, many))) == [63, 9, 18]
 
 
+@pytest.mark.parametrize("order", ["inorder", "random"])
+def test_drives_of_each_place_are_dealt_out_by_themselves(order):
+    many = make_windows(recording([(n, range(2)) for n in range(1, 31)]), observed=2, future=0)
+    places = np.repeat([0, 1], [11, 20])  # there is no drive 0
+    dealt = parts_of(split_drives(jax.random.key(0), many, order, (0.5, 0.2, 0.3), places), many)
+    assert set.union(*dealt) == set(range(1, 31))
+    assert [sum(n <= 10 for n in part) for part in dealt] == [5, 2, 3]
+    assert [sum(n > 10 for n in part) for part in dealt] == [10, 4, 6]
+    if order == "inorder":
+        assert dealt[2] == {8, 9, 10, 25, 26, 27, 28, 29, 30}
+    with pytest.raises(InputError, match="found 1 drives"):
+        split_drives(jax.random.key(0), many, order, places=np.arange(31) == 30)
+
+
 def test_default_shares_sum_to_one():
     assert FRACTIONS == {"random": (0.60, 0.15, 0.25), "inorder": (0.70, 0.15, 0.15)}
 
