@@ -65,6 +65,10 @@ class Faults:
         each = jax.jit(jax.vmap(one, (None, 0)))
         return lambda number: each(number, keys)
 
+    def stale(self, nodes: int, done: int) -> np.ndarray:
+        """Whose messages say that they are of an earlier round, after so many, [nodes] bool."""
+        return np.isin(np.arange(nodes), self.lag) & (done > 0)
+
     @functools.partial(jax.jit, static_argnums=(0, 4))
     def said(self, keys: Array, says: Any, before: Any, first: int) -> Any:
         """What arrives of what a group's nodes say.

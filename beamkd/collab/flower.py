@@ -152,7 +152,7 @@ def _work(name, nodes: Nodes, exchange, keys, state: State, tells, federation: F
     said, fits = _heard(nodes, answers, traced(exchange, federation).says, federation)
     finite = [sound(each, there) for each, there in zip(said, federation.by_group(came), strict=True)]
     after = tuple({"key": known["key"], "rounds": known["rounds"] + 1} for known in state.nodes)
-    return Heard(after, said, came, fits & np.concatenate(finite, axis=1))
+    return Heard(after, said, came, fits & np.concatenate(finite, axis=1), np.zeros_like(came))
 
 
 def _asked(name: str, keys: Array, state: State, federation: Federation, active: Array) -> dict[int, dict[str, Any]]:

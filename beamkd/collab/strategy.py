@@ -13,6 +13,7 @@ from flax import struct
 from beamkd.base import Array, InputError, Model
 from beamkd.collab.aggregate import finite, suspected
 from beamkd.collab.exchange import Exchange, as_up_and_down, stacked, traced
+from beamkd.collab.faults import Faults
 from beamkd.collab.messages import Message
 from beamkd.collab.nodes import Federation, folded, split
 
@@ -30,6 +31,7 @@ class State:
       centre: what the centre has, [seeds, ...].
       refused: in how many rounds what a node said was no finite number, and was left out, [seeds, nodes] int32.
       suspected: in how many it was far from what most nodes said, the same; see `aggregate.suspected`.
+      stale: in how many it was of an earlier round, the same; a message bears its round's number.
       done: how many rounds it has had, int32.
       found: what each group's nodes found in the last one, where some lag; None otherwise.
     """
@@ -38,6 +40,7 @@ class State:
     centre: Any
     refused: Array
     suspected: Array
+    stale: Array
     done: Array
     found: Any = None
 
@@ -69,6 +72,7 @@ class Heard:
       said: what arrives of what they say, by group, [seeds, nodes, ...].
       active: which of them took part, [seeds, nodes] bool.
       sound: which said finite numbers of the right shapes alone, likewise.
+      stale: which said what is of an earlier round, likewise.
       found: see `State`.
     """
 
@@ -76,6 +80,7 @@ class Heard:
     said: list[Any]
     active: Array
     sound: Array
+    stale: Array
     found: Any = None
 
 
@@ -115,7 +120,8 @@ def _work_at_once(exchange, keys, state, tells, federation, active) -> Heard:
     said = [federation.crossed(each, 2) for each in _arriving(federation, to_fail, found, before)]
     fine = [sound(each, there) for each, there in zip(said, takes_part, strict=True)]
     kept = tuple(found) if _some_lag(federation) else None
-    return Heard(tuple(nodes), said, active, np.concatenate(fine, axis=1), kept)
+    stale = active & (federation.faults or Faults()).stale(federation.nodes, int(state.done))
+    return Heard(tuple(nodes), said, active, np.concatenate(fine, axis=1), stale, kept)
 
 
 AT_ONCE = Reach(_begin_at_once, _work_at_once, lambda state, federation: [nodes.params for nodes in state.nodes])
@@ -136,7 +142,7 @@ def by_exchange(name: str, exchange: Exchange, reach: Reach = AT_ONCE) -> Strate
         centre = federation.at_centre(exchange.centre)(at_centre, federation.centre.model.params, None)
         none = np.zeros((federation.seeds, federation.nodes), np.int32)
         found = _nothing(exchange, federation) if _some_lag(federation) else None
-        return State(nodes, centre, none, none, np.int32(0), found)
+        return State(nodes, centre, none, none, none, np.int32(0), found)
 
     def one_round(keys, state, federation, active):
         to_tell, to_work, to_learn, to_fail, to_hide = _split(keys, 5)
@@ -147,9 +153,16 @@ def by_exchange(name: str, exchange: Exchange, reach: Reach = AT_ONCE) -> Strate
         said = tuple(heard.said) if exchange.apart else together(heard.said)
         far = _far(heard.said, federation.by_group(counts)) if exchange.apart else suspected(said, counts)
         centre = federation.at_centre(exchange.learn)(to_learn, state.centre, (said, counts))
-        refused = state.refused + (heard.active & ~heard.sound)
         messages = as_messages(tells, heard.said, federation.by_group(heard.active))
-        after = State(heard.nodes, centre, refused, state.suspected + far, state.done + np.int32(1), heard.found)
+        after = State(
+            nodes=heard.nodes,
+            centre=centre,
+            refused=state.refused + (heard.active & ~heard.sound),
+            suspected=state.suspected + far,
+            stale=state.stale + heard.stale,
+            done=state.done + np.int32(1),
+            found=heard.found,
+        )
         return after, tuple(federation.sent(message) for message in messages)
 
     def deployed(state, federation):

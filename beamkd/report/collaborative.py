@@ -147,12 +147,12 @@ def deployment_rows(results: dict[str, Any]) -> Cells:
 
 
 def wrong_rows(results: dict[str, Any]) -> Cells:
-    """Whose messages were no numbers, or far from all others', in half of the rounds or more, mean over seeds."""
-    rows = [["Strategy", "Node", "Rounds: no numbers", "far from all others'", "of"]]
+    """Who said what is no number, far from all others, or of an earlier round, in half of the rounds; mean over seeds."""
+    rows = [["Strategy", "Node", "Rounds: no numbers", "far from all others'", "of an earlier round", "of"]]
     for name in strategies_of(results):
         method = results["methods"][name]
-        counts = [np.mean(method[kind], 0) for kind in ("refused", "suspected")]
-        for node in np.flatnonzero(np.add(*counts) >= method["rounds"] / 2):
+        counts = refused, far, stale = [np.mean(method[kind], 0) for kind in ("refused", "suspected", "stale")]
+        for node in np.flatnonzero(np.maximum(refused + far, stale) >= method["rounds"] / 2):
             found = [digits(each[node]) for each in counts]
             rows.append([label_of(results, name), str(node), *found, str(method["rounds"])])
     return rows

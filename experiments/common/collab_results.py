@@ -140,6 +140,7 @@ def _spent(study: Study, played: Played) -> dict[str, Any]:
         "joules": ledger.joules(work, rates) + np.zeros(len(study.keys)),
         "refused": played.course.state.refused,
         "suspected": played.course.state.suspected,
+        "stale": played.course.state.stale,
     }
 
 

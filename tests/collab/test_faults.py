@@ -51,7 +51,8 @@ def test_a_broken_node_is_named_and_poisons_nobody(dataset, name):
 def test_a_node_that_lags_says_what_it_found_a_round_ago(dataset):
     federation, seen = federation_of(dataset, faults=Faults(lag=(1,))), []
     strategy = STRATEGIES["feddf"](federation)
-    run_rounds(keys_of(), strategy, federation, 2, after=lambda number, state, sent: seen.extend(sent))
+    state = run_rounds(keys_of(), strategy, federation, 2, after=lambda number, state, sent: seen.extend(sent))
+    np.testing.assert_array_equal(state.stale, [[0, 1]] * SEEDS)  # in the first round there is none before
     first, second = (np.asarray(message.arrays["logits"]) for message in seen if message.link == "up")
     np.testing.assert_array_equal(second[:, 1], first[:, 1])
     assert (second[:, 0] != first[:, 0]).any()

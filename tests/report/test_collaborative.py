@@ -32,12 +32,16 @@ def test_where_to_predict():
 
 
 def test_who_said_what_was_wrong_in_half_of_the_rounds_is_named():
-    of_seeds = {"refused": [[4, 0, 0], [4, 0, 0]], "suspected": [[0, 1, 3], [0, 2, 1]]}
-    fine = {"refused": [[0, 0, 0]], "suspected": [[1, 1, 1]]}
+    of_seeds = {"refused": [[4, 0, 0], [4, 0, 0]], "suspected": [[0, 1, 3], [0, 2, 1]], "stale": [[0, 0, 0]] * 2}
+    fine = {"refused": [[0, 0, 0]], "suspected": [[1, 1, 1]], "stale": [[1, 3, 1]]}
     results = {
         "methods": {"a": {"rounds": 4, **of_seeds}, "b": {"rounds": 4, **fine}, "teacher": {}},
         "labels": {"a": "A", "b": "B"},
     }
     head, *rows = wrong_rows(results)
-    assert len(head) == 5
-    assert rows == [["A", "0", "4.00", "0", "4"], ["A", "2", "0", "2.00", "4"]]
+    assert len(head) == 6
+    assert rows == [
+        ["A", "0", "4.00", "0", "0", "4"],
+        ["A", "2", "0", "2.00", "0", "4"],
+        ["B", "1", "0", "1.00", "3.00", "4"],
+    ]
