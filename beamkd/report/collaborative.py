@@ -147,7 +147,7 @@ def deployment_rows(results: dict[str, Any]) -> Cells:
 
 
 def wrong_rows(results: dict[str, Any]) -> Cells:
-    """Who said what is no number, far from all others, or of an earlier round, in half of the rounds; mean over seeds."""
+    """Who said what is no number, far from others, or of an earlier round, in half of the rounds; mean over seeds."""
     rows = [["Strategy", "Node", "Rounds: no numbers", "far from all others'", "of an earlier round", "of"]]
     for name in strategies_of(results):
         method = results["methods"][name]
