@@ -58,8 +58,8 @@ class Flags:
     source: Literal["sim", "deepsense", "tfds"] = "sim"
     """Where the data come from: the built-in street, a DeepSense 6G folder, or a prepared TFDS dataset of ours."""
     data_dir: tuple[Path, ...] = ()
-    """The folder, for `--source deepsense`, or several, whose drives are put together; for `--source tfds` that of a
-    version, or TFDS's own with one dataset."""
+    """The folder, for `--source deepsense`, or several, whose drives are dealt out by folder and put together; for
+    `--source tfds` that of a version, or TFDS's own with one dataset."""
     scenario: int | None = None
     """Number of the DeepSense scenario. If not given: of the only one in a folder, or 8 if that is one of several."""
     sensors: tuple[str, ...] = ("lidar",)
