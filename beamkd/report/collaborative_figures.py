@@ -62,9 +62,12 @@ def draw_rounds(results: dict[str, Any], names: list[str]) -> plt.Figure:
     for place, name in enumerate(names):
         curve = results["methods"][name]["curve"]
         rounds = curve["rounds"] if results["methods"][name]["rounds"] > 1 else [last]
-        style = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place // len(COLOURS) * 3 % len(MARKERS)]}
+        again = place // len(COLOURS)
+        style = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[again * 3 % len(MARKERS)]}
+        style["linestyle"] = "--" if again else "-"
         axes.plot(rounds, 100 * np.mean(curve["top5"], 0), markersize=4, label=label_of(results, name), **style)
     axes.set(xlabel="rounds", ylabel="Top-5 accuracy, %")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
     clean_axes(axes)
     return figure
