@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from beamkd.base import Model
-from beamkd.models import GruStudent, load_network, save_network
+from beamkd.models import GruStudent, PatchStudent, load_network, save_network
 from tests.xla import UNOPTIMIZED
 
 ROOT = Path(__file__).parents[1]
@@ -27,7 +27,7 @@ def test_the_whole_road_leads_to_a_student(tmp_path):
     subprocess.run([sys.executable, "-c", kept], cwd=tmp_path, env=environment, check=True)
     top5 = np.load(tmp_path / "top5.npy")
     assert top5.shape == (2, 4) and ((top5 >= 0) & (top5 <= 1)).all()
-    assert load_network(tmp_path / "student.safetensors").module == GruStudent()
+    assert load_network(tmp_path / "student.safetensors").module == PatchStudent()
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"teacher", "generator", "student"}
 
 

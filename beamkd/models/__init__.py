@@ -14,7 +14,7 @@ from beamkd.models.encoders import ENCODERS
 from beamkd.models.failures import FAILURES, Failing, failing
 from beamkd.models.generator import Generator
 from beamkd.models.layers import Conv1d, Gru, Linear, count_weights, encode_frames
-from beamkd.models.lidar import CnnGruTeacher, GruStudent, GruTeacher
+from beamkd.models.lidar import CnnGruTeacher, GruStudent, GruTeacher, PatchStudent
 from beamkd.models.maps import Conv2d
 from beamkd.models.matched import Matched
 from beamkd.models.network import network
@@ -43,6 +43,7 @@ __all__ = [
     "Matched",
     "NearestNeighbours",
     "OccupancyCnn",
+    "PatchStudent",
     "PositionNetwork",
     "PositionTable",
     "RadarLeNet",

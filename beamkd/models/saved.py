@@ -19,13 +19,13 @@ from beamkd.base import InputError, Model, as_taken
 from beamkd.models.baselines import NearestNeighbours, OccupancyCnn, PositionNetwork, PositionTable, RadarLeNet
 from beamkd.models.camera import CollaborativeStudent, CollaborativeTeacher, LongTermStudent, LongTermTeacher
 from beamkd.models.generator import Generator
-from beamkd.models.lidar import CnnGruTeacher, GruStudent, GruTeacher
+from beamkd.models.lidar import CnnGruTeacher, GruStudent, GruTeacher, PatchStudent
 from beamkd.models.scene import SceneGenerator
 from beamkd.models.tracker import SensorStudent, SensorTeacher
 
 _BASELINES = (NearestNeighbours, OccupancyCnn, PositionNetwork, PositionTable, RadarLeNet)
 _CAMERA = (CollaborativeStudent, CollaborativeTeacher, LongTermStudent, LongTermTeacher)
-_TRACKERS = (CnnGruTeacher, GruStudent, GruTeacher, SensorStudent, SensorTeacher)
+_TRACKERS = (CnnGruTeacher, GruStudent, GruTeacher, PatchStudent, SensorStudent, SensorTeacher)
 MODULES = {module.__name__: module for module in (*_BASELINES, *_CAMERA, *_TRACKERS, Generator, SceneGenerator)}
 """What can be saved, by the name in a file."""
 

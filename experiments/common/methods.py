@@ -18,8 +18,8 @@ from beamkd.losses import Loss, cross_entropy
 from beamkd.models import (
     CnnGruTeacher,
     Generator,
-    GruStudent,
     GruTeacher,
+    PatchStudent,
     SceneGenerator,
     SensorStudent,
     SensorTeacher,
@@ -62,7 +62,7 @@ def teacher_of(dataset: Dataset, kind: str) -> nn.Module:
 def student_of(dataset: Dataset, **sizes: int) -> nn.Module:
     """A student of the dataset's sensors."""
     if dataset.sensors == SCANS:
-        return GruStudent(beams=dataset.beams, **sizes)
+        return PatchStudent(beams=dataset.beams, **sizes)
     return SensorStudent(sensors=dataset.sensors, beams=dataset.beams, **sizes)
 
 

@@ -13,6 +13,7 @@ from beamkd.models import (
     GruTeacher,
     LongTermStudent,
     LongTermTeacher,
+    PatchStudent,
     SensorTeacher,
 )
 
@@ -20,6 +21,7 @@ LIDAR, MASKS, RADAR, GPS = {"lidar": (8, 24)}, {"masks": (8, 32, 32)}, {"radar":
 NETWORKS = [
     (GruStudent(), LIDAR),
     (GruTeacher(), LIDAR),
+    (PatchStudent(), LIDAR),
     (CnnGruTeacher(), LIDAR),
     (LongTermStudent(channels=(3, 4, 5, 6)), MASKS),
     (LongTermTeacher(channels=(2, 2, 2, 2, 2), dense=(8, 8)), MASKS),

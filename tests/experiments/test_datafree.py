@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from beamkd.models import GruStudent, GruTeacher, load_network, load_published
+from beamkd.models import GruTeacher, PatchStudent, load_network, load_published
 from beamkd.report.watch import read_drives
 from experiments.common.dataset import Trained, evaluate_networks, keep_networks, open_dataset
 from experiments.common.folder import MARKER, WRITTEN
@@ -109,7 +109,7 @@ def test_a_loaded_teacher_is_the_same_for_every_seed(published, opened):
 
 def test_networks_of_all_seeds_are_left_where_one_asks_for_them(opened):
     run, dataset, keys = opened
-    student = untrained(keys, dataset, GruStudent(beams=dataset.beams), "student")
+    student = untrained(keys, dataset, PatchStudent(beams=dataset.beams), "student")
     keep_networks(run, DataFree(seeds=3, seed=5, keep_seeds="all"), {"student": student})
     names = ["student.safetensors", "student.seed6.safetensors", "student.seed7.safetensors"]
     assert sorted(path.name for path in (run.folder / "networks").iterdir()) == names
@@ -211,7 +211,7 @@ def test_a_run_by_our_recipe_says_which_streets_its_sequences_are_of(quick):
 def test_a_run_leaves_its_networks(finished, quick):
     for folder, names in ((finished, NETWORKS), (quick[0], NETWORKS - {"generator"})):
         assert {path.name for path in (folder / "networks").iterdir()} == {f"{name}.safetensors" for name in names}
-    assert load_network(finished / "networks" / "dfkd.safetensors").module == GruStudent()
+    assert load_network(finished / "networks" / "dfkd.safetensors").module == PatchStudent()
     made = load_network(finished / "networks" / "generator.safetensors")
     scenes = made.module.apply(made.params, np.ones((2, *made.inputs["noise"]), np.float32))
     assert scenes.along.shape == (2, 1, 8)

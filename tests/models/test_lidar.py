@@ -5,11 +5,12 @@ import pytest
 from flax.errors import InvalidRngError
 
 from beamkd.base import Batch
-from beamkd.models import CnnGruTeacher, GruStudent, GruTeacher, count_weights, layers, network
+from beamkd.models import CnnGruTeacher, GruStudent, GruTeacher, PatchStudent, count_weights, layers, network
 
 SMALL = {
     "gru": GruTeacher(embed=4, hidden=5, dropout=0.5, beams=6),
     "cnn": CnnGruTeacher(channels=(2, 3), embed=4, hidden=5, dropout=0.5, beams=6),
+    "patches": PatchStudent(embed=4, hidden=5, dropout=0.5, beams=6, rays=3, channels=2),
 }
 RAYS = 17
 
@@ -40,8 +41,9 @@ def scans():
         (CnnGruTeacher(), 189_952, 128),
         (GruStudent(), 8_096, 24),
         (GruTeacher(embed=64, hidden=64), 43_008, 64),
+        (PatchStudent(), 8_138, 24),
     ],
-    ids=["CNN-GRU teacher", "student", "published GRU teacher"],
+    ids=["CNN-GRU teacher", "student", "published GRU teacher", "our student"],
 )
 def test_networks_have_the_published_numbers_of_weights_and_shapes(module, weights, features):
     output, params = jax.eval_shape(module.init_with_output, jax.random.key(0), jnp.zeros((2, 11, 216)))
@@ -108,10 +110,11 @@ def test_logits_do_not_depend_on_later_frames_nor_on_other_examples(run, params)
     assert (np.abs(after[0, 2:] - before[0, 2:]).max(-1) > 1e-3).all()
 
 
-@pytest.mark.parametrize("module", [SMALL["cnn"]], scope="module", ids=["cnn"])
 @pytest.mark.parametrize("piece", [9, 2], ids=["whole", "in pieces"])
-def test_the_network_is_its_layers_one_after_another(pytorch_gru, monkeypatch, module, params, piece):
+def test_the_network_is_its_layers_one_after_another(pytorch_gru, monkeypatch, piece):
     monkeypatch.setattr(layers, "PIECE", piece)
+    module = SMALL["cnn"]
+    params = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 1, RAYS)))
     weights = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params["params"])
     given = scans()
     codes = []
@@ -195,3 +198,13 @@ def test_only_the_predicted_slots_can_be_read_out(module, params):
     assert predicted.logits.shape == (3, 3, 6)
     np.testing.assert_allclose(predicted.logits, whole.logits[:, -3:], rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(predicted.features, whole.features)
+
+
+def test_patches_are_coded_alike_and_rectified():
+    module, seen = PatchStudent(embed=4, hidden=5, dropout=0.0, beams=6, rays=5, channels=3), scans()
+    params = module.init(jax.random.key(0), seen)
+    output = module.apply(params, seen)
+    code, embed = (params["params"][name] for name in ("Linear_0", "Linear_1"))
+    patches = np.pad(seen, ((0, 0), (0, 0), (0, 3))).reshape(3, 3, 4, 5)  # 17 rays: the last patch has two of them
+    codes = np.maximum(patches @ code["kernel"] + code["bias"], 0).reshape(3, 3, 12)
+    np.testing.assert_allclose(output.layers["codes"], codes @ embed["kernel"] + embed["bias"], rtol=1e-5, atol=1e-6)
