@@ -72,35 +72,47 @@ def matching_families(
     Returns:
       The families, [members].
     """
-    distances = trainer.over_members(functools.partial(distance, forward_of(teacher)), (None, None, 0))
-    seen = functools.partial(_batches, spec=spec, future=future, search=search)
+    far = trainer.over_members(functools.partial(distance, forward_of(teacher)), (None, None, 0))
 
-    def one(member: int) -> Family:
-        params, summary = jax.tree.map(lambda leaf: leaf[member], (teacher.params, summaries))
-        return narrowed(lambda *drives: to_host(distances(params, summary, seen(*drives))), key, search, family, first)
+    def distances(number: int, tried: np.ndarray, families: list[Family]) -> list[np.ndarray]:
+        @functools.lru_cache(maxsize=1)  # all teachers have the same family in the first round
+        def seen(own: Family) -> Batch:
+            streets = own.streets(np.repeat(tried, search.drives).tolist())
+            return _batches(jax.random.fold_in(key, number), streets, spec, future, search)
 
-    return [one(member) for member in range(len(summaries.mean))]
+        owned = zip(_members(teacher.params), _members(summaries), families, strict=True)
+        return [to_host(far(params, summary, seen(own))) for params, summary, own in owned]
+
+    return narrowed(distances, search, [family] * len(summaries.mean), first)
 
 
 def narrowed(
-    distances: Callable[[Array, Any], np.ndarray], key: Array, search: StreetSearch, family: Family, first: int = 0
-) -> Family:
-    """A family after all rounds.
+    distances: Callable[[int, np.ndarray, list[Family]], list[np.ndarray]],
+    search: StreetSearch,
+    families: list[Family],
+    first: int = 0,
+) -> list[Family]:
+    """Families after all rounds.
 
     Args:
-      distances: distances(key, streets) -> how far each is, [search.streets]; NaN where that is not known. `streets`
-        has each so often as there are drives along it.
-      key: PRNG key.
+      distances: distances(round, tried, families) -> of each family, how far its streets of the numbers `tried`
+        [search.streets] are; NaN where that is not known.
       search: how.
-      family: of all streets.
+      families: before the first round.
       first: number of the first street that is tried.
     """
+    kept = round(search.kept * search.streets)
     for number in range(search.rounds):
         tried = first + number * search.streets + np.arange(search.streets)
-        found = distances(jax.random.fold_in(key, number), family.streets(np.repeat(tried, search.drives).tolist()))
-        nearest = np.argsort(np.nan_to_num(found, nan=np.inf), kind="stable")[: round(search.kept * search.streets)]
-        family = family.narrowed(tried[nearest].tolist())
-    return family
+        found = np.nan_to_num(distances(number, tried, families), nan=np.inf)
+        nearest = tried[np.argsort(found, axis=-1, kind="stable")[:, :kept]]
+        families = [family.narrowed(own) for family, own in zip(families, nearest.tolist(), strict=True)]
+    return families
+
+
+def _members(tree: Any) -> list[Any]:
+    """What each member has, of [members, ...]."""
+    return [jax.tree.map(lambda leaf, n=n: leaf[n], tree) for n in range(len(jax.tree.leaves(tree)[0]))]
 
 
 def distance(teacher: Forward, params: Any, summary: Metadata, batch: Batch) -> Array:

@@ -56,15 +56,15 @@ def test_the_distance_by_numpy_is_of_all_layers_and_not_known_without_windows(te
 
 
 def test_rounds_narrow_a_family_to_the_nearest_streets_and_keep_none_whose_distance_is_not_known():
-    search, tried = StreetSearch(rounds=3, streets=50, drives=2, kept=0.1), []
+    search, tried = StreetSearch(rounds=3, streets=50, kept=0.1), []
 
-    def distances(key, streets):
-        lanes = np.asarray(streets.lane)[::2]
-        np.testing.assert_array_equal(lanes, np.asarray(streets.lane)[1::2])  # two drives along each
+    def distances(number, numbers, families):
+        assert number == len(tried) and len(families) == 1
+        lanes = np.array([families[0].street(each).lane for each in numbers.tolist()])
         tried.append(lanes)
-        return np.where(lanes > 12, np.nan, np.abs(lanes - 11))
+        return [np.where(lanes > 12, np.nan, np.abs(lanes - 11))]
 
-    found = narrowed(distances, jax.random.key(0), search, Family(), first=40)
+    (found,) = narrowed(distances, search, [Family()], first=40)
     assert [len(lanes) for lanes in tried] == [50] * 3
     np.testing.assert_allclose(tried[0], [Family().street(number).lane for number in range(40, 90)])
     for before, after in zip(tried, [*tried[1:], None], strict=True):
@@ -73,7 +73,7 @@ def test_rounds_narrow_a_family_to_the_nearest_streets_and_keep_none_whose_dista
         low, high = found.lane if after is None else (after.min(), after.max())
         assert nearest.min() - 0.006 <= low and high <= nearest.max() + 0.006
         assert after is not None or found.lane == pytest.approx((nearest.min(), nearest.max()))
-    assert narrowed(None, None, StreetSearch(rounds=0), Family()) == Family()
+    assert narrowed(None, StreetSearch(rounds=0), [Family()]) == [Family()]
 
 
 def test_the_family_of_some_streets_is_the_least_that_has_them():

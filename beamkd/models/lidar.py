@@ -100,11 +100,12 @@ class PatchStudent(GruStudent):
 
     def frame_encoder(self) -> Callable[[Array], Array]:
         """Rectified codes of patches, then a linear embedding."""
-        code, embed = Linear(self.channels), Linear(self.embed)
+        code, embed = Linear(self.channels, use_bias=False), Linear(self.embed)
 
         def encode(scans):
             frames, rays = scans.shape
-            patches = jnp.pad(scans, ((0, 0), (0, -rays % self.rays))).reshape(frames, -1, self.rays)
+            patches = jnp.pad(scans, ((0, 0), (0, -rays % self.rays))).reshape(-1, self.rays)
+            patches = jnp.pad(patches, ((0, 0), (0, 1)), constant_values=1.0)  # for a bias, faster than one beside it
             return embed(nn.relu(code(patches)).reshape(frames, -1))
 
         return encode
