@@ -176,7 +176,7 @@ def test_quick_run_leaves_complete_results_and_report(quick):
         for name in METRICS:
             assert 0 <= np.min(method[name]) <= np.max(method[name]) <= 1
         assert method["top1"][0] <= method["top2"][0] <= method["top3"][0] <= method["top5"][0]
-    assert found["models"]["student"]["parameters"] == 8_096
+    assert found["models"]["student"]["parameters"] == 8_138
     assert set(found["data"]["windows"]) == set(found["data"]["drives"]) == {"train", "val", "test"}
     assert sum(found["data"]["drives"].values()) == found["config"]["drives"]
     assert {"total", "compile", "phases"} <= set(found["seconds"])
