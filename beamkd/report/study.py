@@ -119,8 +119,10 @@ def keep(folder: Path, path: Path, tables: Tables = lambda results: {}) -> None:
 
 
 def keep_rounded(path: Path, results: dict[str, Any]) -> dict[str, Any]:
-    """Write results to the JSON file beside `path`, rounded, and give them so."""
+    """Write results to the JSON file beside `path`, rounded, folders of data by their names alone, and give them so."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    config = results["config"]
+    results = results | {"config": config | {"data_dir": [Path(own).name for own in config.get("data_dir", ())]}}
     results = json.loads(json.dumps(results), parse_float=lambda digits: round(float(digits), KEPT_DECIMALS))
     path.with_suffix(".json").write_text(json.dumps(results) + "\n")
     return results

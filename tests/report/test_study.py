@@ -354,3 +354,11 @@ def test_kept_tables_are_those_of_the_report_and_come_from_what_is_kept_beside_t
     again = folder(kept)
     keep(again, tmp_path / "again.md")
     assert (tmp_path / "again.md").read_text() == text
+
+
+def test_what_is_kept_does_not_tell_where_the_folders_of_data_were(folder, tmp_path):
+    results = study()
+    results["config"]["data_dir"] = ["/somewhere/Scenario8", "Scenario9"]
+    keep(folder(results), tmp_path / "kept.md")
+    text = (tmp_path / "kept.json").read_text()
+    assert json.loads(text)["config"]["data_dir"] == ["Scenario8", "Scenario9"] and "somewhere" not in text
