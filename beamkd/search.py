@@ -73,6 +73,7 @@ def matching_families(
       The families, [members].
     """
     far = trainer.over_members(functools.partial(distance, forward_of(teacher)), (None, None, 0))
+    owned = [jax.tree.map(lambda leaf, n=n: leaf[n], (teacher.params, summaries)) for n in range(len(summaries.mean))]
 
     def distances(number: int, tried: np.ndarray, families: list[Family]) -> list[np.ndarray]:
         @functools.lru_cache(maxsize=1)  # all teachers have the same family in the first round
@@ -80,10 +81,9 @@ def matching_families(
             streets = own.streets(np.repeat(tried, search.drives).tolist())
             return _batches(jax.random.fold_in(key, number), streets, spec, future, search)
 
-        owned = zip(_members(teacher.params), _members(summaries), families, strict=True)
-        return [to_host(far(params, summary, seen(own))) for params, summary, own in owned]
+        return [to_host(far(*its, seen(own))) for its, own in zip(owned, families, strict=True)]
 
-    return narrowed(distances, search, [family] * len(summaries.mean), first)
+    return narrowed(distances, search, [family] * len(owned), first)
 
 
 def narrowed(
@@ -108,11 +108,6 @@ def narrowed(
         nearest = tried[np.argsort(found, axis=-1, kind="stable")[:, :kept]]
         families = [family.narrowed(own) for family, own in zip(families, nearest.tolist(), strict=True)]
     return families
-
-
-def _members(tree: Any) -> list[Any]:
-    """What each member has, of [members, ...]."""
-    return [jax.tree.map(lambda leaf, n=n: leaf[n], tree) for n in range(len(jax.tree.leaves(tree)[0]))]
 
 
 def distance(teacher: Forward, params: Any, summary: Metadata, batch: Batch) -> Array:
