@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 
 from beamkd.report.figures import clean_axes
 from beamkd.report.frontier import frontier
-from beamkd.report.study_figures import COLOURS, MARKERS
+from beamkd.report.study_figures import COLOURS, MARKERS, style_of
 from beamkd.report.study_tables import label_of
 from beamkd.report.tables import mean_and_error, top5_of
 
@@ -31,8 +31,8 @@ def draw_bytes(results: dict[str, Any], names: list[str]) -> plt.Figure:
     axes.plot(megabytes[best], means[best], color="#2ca02c", drawstyle="steps-post", linewidth=1.5, zorder=1)
     if "local" in names:
         alone = float(top5_of(results, ["local"])[0][0])
-        axes.axhline(alone, color="0.4", linestyle="--", linewidth=1.2)
-        axes.text(megabytes.min(), alone, f"each node alone, {alone:.1f}", va="bottom", fontsize=9, color="0.3")
+        axes.axhline(alone, color="0.4", linestyle="--", linewidth=1.2, label=f"each node alone, {alone:.1f}")
+        axes.legend(fontsize=9)
     listed = "\n".join(f"{place + 1}  {label_of(results, name)}" for place, name in enumerate(sent))
     axes.text(1.02, 1.0, listed, transform=axes.transAxes, va="top", fontsize=9, linespacing=1.5)
     axes.set_xscale("log")
@@ -118,8 +118,7 @@ def draw_partitions(results: dict[str, Any], names: list[str]) -> plt.Figure:
     for place, (label, own) in enumerate(lines.items()):
         means, errors = top5_of(results, own)
         across = np.arange(len(own)) + 0.03 * (place - len(lines) / 2)
-        style = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
-        axes.errorbar(across, means, errors, capsize=2, label=label, **style)
+        axes.errorbar(across, means, errors, capsize=2, label=label, **style_of(place))
     first = next(iter(lines.values()))
     axes.set_xticks(range(len(first)), [label_of(results, name).partition(", ")[2] for name in first])
     axes.set(ylabel="Top-5 accuracy, %", xlabel="whose windows are whose")

@@ -19,6 +19,9 @@ MARKERS = "o^Dvp<h>d*"
 REAL, DATA_FREE = "#7f9fbf", "#d62728"
 """Colours of bars, by what a method has seen."""
 
+SHIFT = 3
+"""Markers on, of the second method of a colour."""
+
 LETTERS = 165
 """That fit in a line above a figure."""
 
@@ -59,14 +62,17 @@ def _draw_slots(axes: Axes, results: dict[str, Any], names: list[str], metric: s
     axes.grid(visible=False, axis="x")
 
 
+def style_of(place: int) -> dict[str, str]:
+    """Colour and marker of a method by its place: no two of a hundred have both alike."""
+    again, place = divmod(place, len(COLOURS))
+    return {"color": COLOURS[place], "marker": MARKERS[(place + SHIFT * again) % len(MARKERS)]}
+
+
 def _style(results: dict[str, Any], name: str, place: int) -> dict[str, Any]:
     """Colour and marker of a method in a figure of several; filled if it is data-free."""
-    teacher = name == "teacher"
-    colour = "black" if teacher else COLOURS[place % len(COLOURS)]
-    marker = "s" if teacher else MARKERS[place % len(MARKERS)]
-    face = colour if name in results["data_free"] else "white"
-    label = label_of(results, name)
-    return {"color": colour, "marker": marker, "markerfacecolor": face, "markersize": 6, "label": label}
+    style = {"color": "black", "marker": "s"} if name == "teacher" else style_of(place)
+    face = style["color"] if name in results["data_free"] else "white"
+    return style | {"markerfacecolor": face, "markersize": 6, "label": label_of(results, name)}
 
 
 def draw_differences(results: dict[str, Any], tables: list[dict[str, Any]]) -> plt.Figure:
