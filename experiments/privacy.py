@@ -21,8 +21,7 @@ from beamkd.data import Dataset, forward_of
 from beamkd.inversion import layers_of, summarize_on_dataset
 from beamkd.losses import cross_entropy
 from beamkd.membership import caught, in_order, nearness
-from beamkd.priors import UNUSED
-from beamkd.search import matching_families
+from beamkd.sim import Family
 from beamkd.training import FitConfig, is_primary, to_host
 from beamkd.training.batches import over_rows
 from experiments.common.comparison import Comparison, Method, judged, refuse_streamed, say_tables
@@ -88,12 +87,12 @@ def run(config: Privacy) -> None:
     dataset, keys = open_dataset(run, config)
     refuse_streamed(dataset)
     source = Distillation(run, dataset, keys, config)
-    networks, tests = _handed_over(source, config.noise)
+    origin = _origin(source, source.summaries, "dfkd")
+    networks, tests = _handed_over(source, origin, config.noise)
     for count in config.few:
         few = dataclasses.replace(source, dataset=with_drives(dataset, keys, count), prefix=f"few{count}_")
-        more = _handed_over(few, ())
+        more = _handed_over(few, _origin(few, few.summaries, "dfkd"), ())
         networks, tests = networks | more[0], tests | more[1]
-    road = _road(source)
     shown = {name: Method(name, label_of(name), None, data_free="dfkd" in name) for name in networks}
     with run.phase("evaluation"):
         methods, test_drives, _ = evaluate_networks(run, dataset, networks)
@@ -101,7 +100,7 @@ def run(config: Privacy) -> None:
     comparisons = [Comparison("Networks", [*shown.values()])]
     models = {"teacher": cost(dataset, source.teacher.model.module), "student": cost(dataset, source.student.module)}
     parts = judged(config, dataset, comparisons, shown, methods, test_drives, [])
-    run.finish(**parts, models=models, tests=told, road=road)
+    run.finish(**parts, models=models, tests=told, road=_road(config, origin))
     if is_primary():
         from beamkd.report import privacy  # here, for Matplotlib would delay the first step
 
@@ -120,16 +119,22 @@ Test = tuple[np.ndarray, Rows, np.ndarray]
 """Scores of windows [members, N], which these are, and which of them are members [members, N] bool."""
 
 
-def _handed_over(source: Distillation, noises: tuple[float, ...]) -> tuple[dict[str, Trained], dict[str, Test]]:
+Origin = Model | list[Family]
+"""Where sequences come from, as of `origins_of`: by our recipe streets, of each seed."""
+
+
+def _handed_over(
+    source: Distillation, origin: Origin, noises: tuple[float, ...]
+) -> tuple[dict[str, Trained], dict[str, Test]]:
     """What comes of a teacher and its metadata, as they are and with noise: networks, and tests, by name."""
     prefix, teacher, own = source.prefix, source.teacher, source.summaries
-    networks = {"teacher": teacher, "kd": source.kd(f"{prefix}kd"), "dfkd": _data_free(source, own, "dfkd")}
+    networks = {"teacher": teacher, "kd": source.kd(f"{prefix}kd"), "dfkd": _data_free(source, origin, "dfkd")}
     summaries = {"metadata": own}
     for noise in noises:
         keys = named_keys(source.keys, f"noise {noise:g}")
         hidden, name = jax.vmap(functools.partial(noisy, deviation=noise))(keys, own), f"noise{noise:g}"
         summaries[f"{name}_metadata"] = hidden
-        networks[f"{name}_dfkd"] = _data_free(source, hidden, f"{name}_dfkd")
+        networks[f"{name}_dfkd"] = _data_free(source, _origin(source, hidden, f"{name}_dfkd"), f"{name}_dfkd")
     rows, members = candidates(source.dataset)
     hard = _losses(source, _reference(source), rows)
     scores = {name: hard - _losses(source, network.model, rows) for name, network in networks.items()}
@@ -160,11 +165,15 @@ def candidates(dataset: Dataset) -> tuple[Rows, np.ndarray]:
     return rows, np.broadcast_to(np.arange(rows.mask.shape[1]) < train.mask.shape[1], rows.mask.shape)
 
 
-def _data_free(source: Distillation, summaries: Metadata, name: str) -> Trained:
-    recipe, phase = source.config.beamkd, f"{source.prefix}{name}"
-    common, teacher = (source.run, source.keys, source.dataset), source.teacher.model
-    origin = origins_of(*common, teacher, lambda: summaries, recipe, f"{phase}_generator")
-    return source.distil(recipe, sequences_of(*common, origin, recipe), phase)
+def _origin(source: Distillation, summaries: Metadata, name: str) -> Origin:
+    common, phase = (source.run, source.keys, source.dataset), f"{source.prefix}{name}_generator"
+    return origins_of(*common, source.teacher.model, lambda: summaries, source.config.beamkd, phase)
+
+
+def _data_free(source: Distillation, origin: Origin, name: str) -> Trained:
+    recipe = source.config.beamkd
+    sequences = sequences_of(source.run, source.keys, source.dataset, origin, recipe)
+    return source.distil(recipe, sequences, f"{source.prefix}{name}")
 
 
 def _reference(source: Distillation) -> Model:
@@ -235,14 +244,10 @@ def _told(dataset: Dataset, scores: np.ndarray, rows: Rows, members: np.ndarray)
     return found
 
 
-def _road(source: Distillation) -> dict[str, Any]:
+def _road(config: Privacy, origin: Origin) -> dict[str, Any]:
     """The streets that the metadata speak of, by seed; and the one that there is, if it was simulated."""
-    dataset, config = source.dataset, source.config
-    given = source.teacher.model, source.summaries, dataset.spec(dataset.sensors), dataset.future, config.beamkd.search
-    with source.run.phase("search"):
-        families = matching_families(source.run, jax.random.fold_in(source.keys[0], 2), *given, first=UNUSED)
-    true = {"true": dataclasses.asdict(config.street)} if config.source == "sim" else {}
-    return {"found": [dataclasses.asdict(family) for family in families], **true}
+    found = [] if isinstance(origin, Model) else [dataclasses.asdict(family) for family in origin]
+    return {"found": found, **({"true": dataclasses.asdict(config.street)} if config.source == "sim" else {})}
 
 
 def _quick(config: Privacy) -> Privacy:

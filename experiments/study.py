@@ -1,9 +1,10 @@
 """The paper's study (arXiv 2509.19092): its claims, judged over many seeds, and our recipe beside the published one.
 
-Six grids. 'main': teacher, baselines, all recipes, and students of sequences that no metadata shaped. 'generator':
-terms of the generator's loss, the parts of our recipes, how many generators and sequences. 'student': its loss, what
-chooses its epoch, its size, and the settings of KD. 'teacher': all recipes from another teacher. 'baselines': teachers
-and student beside first works on one frame and on positions. 'transfer': from simulated streets to the road.
+Six grids. 'main': teacher, baselines, our recipe and one with a generator, and students of sequences that no metadata
+shaped. 'generator': terms of the generator's loss, the parts of our recipes, how many generators and sequences.
+'student': its loss, what chooses its epoch, its size, and the settings of KD. 'teacher': the recipes from another
+teacher. 'baselines': teachers and student beside first works on one frame and on positions. 'transfer': from simulated
+streets to the road.
 """
 
 import dataclasses

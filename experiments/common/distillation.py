@@ -96,9 +96,9 @@ class Distillation:
 
     @property
     def recipes(self) -> dict[str, str]:
-        """Names of the recipes with their titles; the published one is for LiDAR alone."""
-        known = {"paper": "as published", "scenes": "scenes of a generator", "beamkd": "ours"}
-        return {name: title for name, title in known.items() if self.scans or name != "paper"}
+        """Names of the recipes with their titles: ours, and one with a generator, for LiDAR the published one."""
+        known = {"paper": "as published"} if self.scans else {"scenes": "scenes of a generator"}
+        return known | {"beamkd": "ours"}
 
     @property
     def scans(self) -> bool:
