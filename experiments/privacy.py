@@ -21,14 +21,13 @@ from beamkd.data import Dataset, forward_of
 from beamkd.inversion import layers_of, summarize_on_dataset
 from beamkd.losses import cross_entropy
 from beamkd.membership import caught, in_order, nearness
-from beamkd.sim import Family
 from beamkd.training import FitConfig, is_primary, to_host
 from beamkd.training.batches import over_rows
 from experiments.common.comparison import Comparison, Method, judged, refuse_streamed, say_tables
 from experiments.common.dataset import Trained, cost, evaluate_networks, open_dataset
 from experiments.common.distillation import Distillation
 from experiments.common.flags import Flags, main
-from experiments.common.methods import origins_of, sequences_of, teacher_of
+from experiments.common.methods import Origin, origins_of, sequences_of, teacher_of
 from experiments.common.recipes import BEAMKD, Recipe, affordable, smaller
 from experiments.common.run import Run
 from experiments.common.transfer import with_drives
@@ -117,10 +116,6 @@ def label_of(name: str) -> str:
 
 Test = tuple[np.ndarray, Rows, np.ndarray]
 """Scores of windows [members, N], which these are, and which of them are members [members, N] bool."""
-
-
-Origin = Model | list[Family]
-"""Where sequences come from, as of `origins_of`: by our recipe streets, of each seed."""
 
 
 def _handed_over(

@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 
 from beamkd.report.figures import clean_axes
 from beamkd.report.frontier import frontier
-from beamkd.report.study_figures import COLOURS, MARKERS, style_of
+from beamkd.report.study_figures import COLOURS, style_of
 from beamkd.report.study_tables import label_of
 from beamkd.report.tables import mean_and_error, top5_of
 
@@ -62,9 +62,7 @@ def draw_rounds(results: dict[str, Any], names: list[str]) -> plt.Figure:
     for place, name in enumerate(names):
         curve = results["methods"][name]["curve"]
         rounds = curve["rounds"] if results["methods"][name]["rounds"] > 1 else [last]
-        again = place // len(COLOURS)
-        style = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[again * 3 % len(MARKERS)]}
-        style["linestyle"] = "--" if again else "-"
+        style = style_of(place) | {"linestyle": "-" if place < len(COLOURS) else "--"}
         axes.plot(rounds, 100 * np.mean(curve["top5"], 0), markersize=4, label=label_of(results, name), **style)
     axes.set(xlabel="rounds", ylabel="Top-5 accuracy, %")
     axes.xaxis.get_major_locator().set_params(integer=True)
@@ -99,9 +97,8 @@ def draw_map(results: dict[str, Any], arrays: dict[str, np.ndarray]) -> plt.Figu
     place, owner = arrays["position"], arrays["owner"]
     for number, node in enumerate(results["nodes"]):
         own = place[owner == number]
-        style = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number // len(COLOURS) % len(MARKERS)]}
         label = f"{number}: {node['sensor']}, {node['size']}"
-        axes.scatter(-own[:, 1], own[:, 0], s=14, alpha=0.7, label=label, **style)
+        axes.scatter(-own[:, 1], own[:, 0], s=14, alpha=0.7, label=label, **style_of(number))
     axes.scatter([0], [0], marker="^", s=120, color="black", label="base station")
     axes.set(xlabel="m along the road, to the right", ylabel="m across it", aspect="equal")
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1), title="windows of node")

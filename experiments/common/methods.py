@@ -48,6 +48,9 @@ KEPT: dict[str, Callable[[Array], Array]] = {
 """By sensor: how frames are kept. Networks take the logarithm of a map, to which the digits that it loses are nothing;
 masks become bits."""
 
+Origin = Model | list[Family]
+"""Where sequences come from: generators [members, generators, ...], or of each seed the streets to simulate along."""
+
 SCANS = ("lidar",)
 """The sensors for which there are networks and generators of the paper's own."""
 
@@ -141,7 +144,7 @@ def origins_of(
     summaries: Callable[[], Metadata],
     recipe: Recipe,
     phase: str = "generator",
-) -> Model | list[Family]:
+) -> Origin:
     """Where each seed's sequences come from by a recipe: its generators, or the streets along which they are simulated.
 
     Generators [members, generators, ...] whose loss has no term are not trained. Metadata are asked for where they are
@@ -173,7 +176,7 @@ def _families(
         return matching_families(run, jax.random.fold_in(keys[0], 2), *given, first=UNUSED)
 
 
-def sequences_of(run: Run, keys: Array, dataset: Dataset, origin: Model | list[Family], recipe: Recipe) -> Batch:
+def sequences_of(run: Run, keys: Array, dataset: Dataset, origin: Origin, recipe: Recipe) -> Batch:
     """Sequences of each seed by a recipe, [members, N, ...], of its generators, or of its streets.
 
     For hindsight they have J frames more than are observed. The dataset gives L and J alone.

@@ -34,8 +34,7 @@ TINY = [  # data and students as in tiny runs of the data-free experiment: what 
     ),
     *("--beamkd.search.rounds", "1", "--beamkd.search.streets", "20", "--beamkd.search.drives", "1"),
 ]
-MAIN = {"teacher", "scratch", "kd", "dfkd_paper", "dfkd_beamkd", "noise", "sparse_noise", "blobs", "street"}
-MAIN |= {"streets"}
+MAIN = {"teacher", "scratch", "kd", "dfkd_paper", "dfkd_beamkd", "noise", "sparse_noise", "blobs", "street", "streets"}
 
 BASELINES = {"occupancy"} | {
     f"position_{method}{moving}" for method in ("table", "neighbours", "network") for moving in ("", "_moving")
