@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from beamkd.report.figures import clean_axes
-from beamkd.report.frontier import frontier
+from beamkd.report.frontier import draw_steps
 from beamkd.report.study_figures import COLOURS, style_of
 from beamkd.report.study_tables import label_of
 from beamkd.report.tables import mean_and_error, top5_of
@@ -27,12 +27,11 @@ def draw_bytes(results: dict[str, Any], names: list[str]) -> plt.Figure:
     for place, name in enumerate(sent):
         colour = FREE if name in results["data_free"] else "#1f77b4"
         axes.errorbar(megabytes[place], means[place], errors[place], color=colour, capsize=2, marker="o", markersize=7)
-    best = frontier(megabytes, means)
-    axes.plot(megabytes[best], means[best], color="#2ca02c", drawstyle="steps-post", linewidth=1.5, zorder=1)
+    draw_steps(axes, megabytes, means, "best for its bytes")
     if "local" in names:
         alone = float(top5_of(results, ["local"])[0][0])
         axes.axhline(alone, color="0.4", linestyle="--", linewidth=1.2, label=f"each node alone, {alone:.1f}")
-        axes.legend(fontsize=9)
+    axes.legend(fontsize=9)
     listed = "\n".join(f"{place + 1}  {label_of(results, name)}" for place, name in enumerate(sent))
     axes.text(1.02, 1.0, listed, transform=axes.transAxes, va="top", fontsize=9, linespacing=1.5)
     axes.set_xscale("log")

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from beamkd.report.figures import clean_axes
@@ -37,17 +38,24 @@ def draw_frontier(results: dict[str, Any], models: dict[str, Any]) -> plt.Figure
         axes.scatter(flops[place], means[place], area, color=colour, alpha=0.75, zorder=3)
         number = {"xytext": (6, 5), "textcoords": "offset points", "fontsize": 9}
         axes.annotate(str(place + 1), (flops[place], means[place]), **number)
-    best = frontier(flops, means)
-    axes.plot(flops[best], means[best], color="#2ca02c", drawstyle="steps-post", linewidth=1.5, zorder=1)
+    steps = draw_steps(axes, flops, means, "best for its operations")
     listed = "\n".join(f"{place + 1}  {label_of(results, name)}" for place, name in enumerate(names))
     axes.text(1.02, 1.0, listed, transform=axes.transAxes, va="top", fontsize=9, linespacing=1.5)
     kinds = [kind for kind in KINDS if any(name.partition("_")[0] == kind for name in names)]
-    axes.legend(handles=[Patch(color=KINDS[kind][1], label=KINDS[kind][0]) for kind in kinds], loc="lower right")
+    patches = [Patch(color=KINDS[kind][1], label=KINDS[kind][0]) for kind in kinds]
+    axes.legend(handles=[*patches, *steps], loc="lower right")
     axes.set_xscale("log")
     axes.margins(0.12)
     axes.set(xlabel="MFLOPs a window", ylabel="Top-5 accuracy, %")
     clean_axes(axes)
     return figure
+
+
+def draw_steps(axes: plt.Axes, costs: np.ndarray, values: np.ndarray, label: str) -> list[Line2D]:
+    """A line along the frontier of some points."""
+    best = frontier(costs, values)
+    line = {"color": "#2ca02c", "drawstyle": "steps-post", "linewidth": 1.5, "zorder": 1}
+    return axes.plot(costs[best], values[best], label=label, **line)
 
 
 def frontier(costs: np.ndarray, values: np.ndarray) -> np.ndarray:
