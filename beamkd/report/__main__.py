@@ -56,8 +56,9 @@ def main() -> None:
             roads.keep(config.run, config.keep)
         elif config.keep:
             study.keep(config.run, config.keep, TABLES.get(experiment, lambda results: {}))
-    except InputError as error:
-        print(f"report: {error}", file=sys.stderr)
+    except (InputError, KeyError) as error:
+        older = f"{config.run}/results.json: expected what this version of beamkd leaves, found no {error}"
+        print(f"report: {older if isinstance(error, KeyError) else error}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
