@@ -57,7 +57,7 @@ def main() -> None:
         elif config.keep:
             study.keep(config.run, config.keep, TABLES.get(experiment, lambda results: {}))
     except (InputError, KeyError) as error:
-        older = f"{config.run}/results.json: expected what this version of beamkd leaves, found no {error}"
+        older = f"{config.run}: expected what this version of beamkd leaves, found no {error}"
         print(f"report: {older if isinstance(error, KeyError) else error}", file=sys.stderr)
         raise SystemExit(2) from None
 
